@@ -39,18 +39,26 @@ struct gguf_tensor {
     uint64_t ne[4];    /* ne[0] is contiguous; unused ones are 1; none is 0 */
     const uint8_t *bytes; /* the mapped blocks, maybe unaligned */
     uint64_t n_bytes;
+    uint32_t part;        /* which file of a split model, from 0 */
+    uint64_t file_offset; /* of bytes, from the start of that file */
 };
 
 /* Maps the file; for the first part of a split model also its siblings.
  * ERR_IO, ERR_BAD_INPUT (what is wrong, at which byte), ERR_UNSUPPORTED (version, byte order). */
 int gguf_open(const char *path, struct gguf **out_gguf, struct err *err);
+
+/* The same from memory, for one file that is not split. Borrows bytes until gguf_free(). */
+int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out_gguf, struct err *err);
 void gguf_free(struct gguf *gguf);
 
-const char *gguf_path(const struct gguf *gguf);
+const char *gguf_path(const struct gguf *gguf); /* of the first part; "(memory)" for bytes */
+uint32_t gguf_version(const struct gguf *gguf); /* 2 or 3 */
+uint32_t gguf_n_parts(const struct gguf *gguf); /* files; 1 unless split */
+const char *gguf_part_path(const struct gguf *gguf, uint32_t part); /* part < gguf_n_parts */
 uint64_t gguf_file_bytes(const struct gguf *gguf); /* all parts together */
 
 uint64_t gguf_n_tensors(const struct gguf *gguf);
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index);
+const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index); /* or NULL */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name); /* or NULL */
 
 /* Metadata. Each returns 1 when the key is there (and writes the value), 0 when it is not (value
@@ -71,6 +79,9 @@ int gguf_array_f64(const struct gguf_array *array, uint64_t i, double *value, st
 /* Walks an array of strings: start with *cursor = 0; true with the next string, false at the end or
  * when the array holds no strings. */
 bool gguf_array_next_str(const struct gguf_array *array, size_t *cursor, struct gguf_str *value);
+
+/* The name of a metadata type ("u32", "array"), "unknown" for other numbers. */
+const char *gguf_type_name(enum gguf_type type);
 
 /* Every key in file order, for inspection: false when index is past the end. */
 bool gguf_key_at(const struct gguf *gguf, uint64_t index, struct gguf_str *key, enum gguf_type *type);
