@@ -53,6 +53,11 @@ enum act_kind {
     ACT_KIND_COUNT,
 };
 
+/* Elements that share a scale in an activation row; 1 for ACT_F32. */
+static inline uint32_t act_block(enum act_kind kind) {
+    return kind == ACT_Q8_32 ? 32 : kind == ACT_Q8_256 ? 256 : 1;
+}
+
 struct dtype_desc {
     const char *name;       /* as in GGUF tools: "F32", "Q4_K", ... */
     uint32_t block_elems;   /* elements in a block, 1 for plain types */
