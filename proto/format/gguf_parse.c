@@ -361,6 +361,16 @@ static int parse_tensors(struct gguf_part *part, struct cursor *c, struct err *e
     return check_overlap(part, err);
 }
 
+/* Whether the header's count n of something can be true. */
+static int check_claim(const struct cursor *c, uint64_t n, uint64_t max, size_t least_bytes,
+        const char *what, struct err *err) {
+    if (n <= max && n <= left(c) / least_bytes) return 0;
+    err_set(err, ERR_BAD_INPUT, "the header claims %" PRIu64 " %s in a file of %zu bytes", n, what,
+            c->n_bytes);
+    if (n <= max) truncated_hint(err);
+    return ERR_BAD_INPUT;
+}
+
 static int parse_header(struct gguf_part *part, struct cursor *c, struct err *err) {
     const uint8_t *magic;
     int rc = take(c, 4, "the header", &magic, err);
@@ -388,15 +398,10 @@ static int parse_header(struct gguf_part *part, struct cursor *c, struct err *er
                                                   : "A newer version of potluck may read it");
         return ERR_UNSUPPORTED;
     }
-    if (part->n_kvs > KVS_MAX || part->n_kvs > left(c) / KV_BYTES_MIN)
-        return err_set(err, ERR_BAD_INPUT,
-                "the header claims %" PRIu64 " metadata entries in a file of %zu bytes",
-                part->n_kvs, part->n_bytes);
-    if (part->n_tensors > TENSORS_MAX || part->n_tensors > left(c) / TENSOR_BYTES_MIN)
-        return err_set(err, ERR_BAD_INPUT,
-                "the header claims %" PRIu64 " tensors in a file of %zu bytes", part->n_tensors,
-                part->n_bytes);
-    return 0;
+    rc = check_claim(c, part->n_kvs, KVS_MAX, KV_BYTES_MIN, "metadata entries", err);
+    if (rc == 0)
+        rc = check_claim(c, part->n_tensors, TENSORS_MAX, TENSOR_BYTES_MIN, "tensors", err);
+    return rc;
 }
 
 int gguf_part_parse(struct gguf_part *part, struct err *err) {
