@@ -372,7 +372,6 @@ const struct cluster_times *cluster_times(const struct cluster *cluster) {
 }
 
 void cluster_reset_counters(struct cluster *cluster) {
-    cluster->times = (struct cluster_times){0};
     cluster->wire = (struct cluster_wire){0};
     cluster->own_rows = cluster->own_calls = cluster->own_busy_ns = 0;
     for (uint32_t m = 1; m <= cluster->n_members; m++)

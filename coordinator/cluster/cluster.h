@@ -102,5 +102,5 @@ struct cluster_wire {
 };
 void cluster_wire(const struct cluster *cluster, struct cluster_wire *out);
 
-/* Forgets counters (rows, calls, busy, wire, times), so that a run reports only its own. */
+/* Forgets counters (rows, calls, busy, wire), so that a run reports only its own. */
 void cluster_reset_counters(struct cluster *cluster);
