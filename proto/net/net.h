@@ -1,8 +1,15 @@
 /* net.h - moving frames between a hub (the coordinator) and its peers (the workers).
  *
  * A hub listens on one or more addresses; peers dial it. Messages are short lists of frames; this
- * layer knows nothing of what they mean. An end is used by one thread only, the one that made it;
- * struct net may be shared. Nothing here blocks beyond the deadline it is given.
+ * layer knows nothing of what they mean. An end is used by one thread only, the one that made it
+ * (but for net_wake); struct net may be shared. Nothing blocks beyond the deadline it is given.
+ *
+ * Promises of every transport (tests/conform/net_conform_test.c):
+ * 1. Messages of one end to another arrive whole, once, in order, or not at all.
+ * 2. A peer is one connection: an end that lost it and dialled anew comes back under another number.
+ *    Numbers are never 0 and not reused within reason. A hub meets a peer by its first message.
+ * 3. What a hub sends to a peer that has gone is lost; soon after, sending says ERR_PEER_LOST.
+ * 4. A dialled end waits for its hub: a send while there is none takes until its deadline.
  *
  *   address            transport
  *   inproc://NAME      mailboxes inside this process (same struct net on both sides)
@@ -18,7 +25,8 @@
 #include <stdint.h>
 
 #define NET_FRAMES_MAX 8
-/* No message of ours is larger: what a peer sends beyond it is dropped with the peer. */
+/* No message of ours is larger. A longer frame from a peer ends its connection; a longer message of
+ * several frames is dropped. */
 #define NET_MSG_BYTES_MAX (UINT64_C(1) << 30)
 
 struct net_frame {
@@ -55,11 +63,15 @@ struct net_ops {
             uint32_t n_frames, uint64_t deadline_ns, struct err *err);
 
     /* Waits until deadline_ns for a message: 1 with *out_msg, 0 when the time has passed,
-     * ERR_INTERRUPTED when net_wake() was called or a signal came. A message with too many frames or
-     * too many bytes is dropped and not returned. */
+     * ERR_INTERRUPTED when net_wake() was called or a signal came (inproc does not notice signals).
+     * A message with too many frames or too many bytes is dropped and not returned. */
     int (*recv)(struct net_end *end, uint64_t deadline_ns, struct net_msg *out_msg, struct err *err);
 
-    /* Lingers up to linger_ns for messages under way, then frees the end. */
+    /* Makes the present recv, or the next one, return ERR_INTERRUPTED. Any thread. */
+    void (*wake)(struct net_end *end);
+
+    /* Frees the end. Messages under way go on being sent behind it for up to linger_ns; net_free()
+     * waits for them. */
     void (*close)(struct net_end *end, uint64_t linger_ns);
 };
 
@@ -67,7 +79,9 @@ int net_new(struct net **out_net, struct err *err);
 /* After all ends are closed. */
 void net_free(struct net *net);
 
-/* ERR_USAGE: an address no transport takes; ERR_IO: cannot bind (in use: says so) or resolve. */
+/* ERR_USAGE: an address no transport takes or that is malformed; ERR_IO: cannot bind (in use: says
+ * so) or, for listening, resolve. A name that is dialled is resolved at each attempt to connect, so
+ * it may appear later. What the calls do: struct net_ops. */
 int net_listen(struct net *net, const char *address, struct net_end **out_end, struct err *err);
 int net_listen_also(struct net_end *end, const char *address, struct err *err);
 int net_dial(struct net *net, const char *address, struct net_end **out_end, struct err *err);
@@ -78,10 +92,15 @@ int net_recv(struct net_end *end, uint64_t deadline_ns, struct net_msg *out_msg,
 /* The address the newest listen bound, with the real port; "" for a dialled end. */
 const char *net_address(const struct net_end *end);
 const char *net_transport_name(const struct net_end *end);
+
+/* Makes the present net_recv() of that end, or the next one, return ERR_INTERRUPTED. Any thread while
+ * the end is open; not in a signal handler. */
+void net_wake(struct net_end *end);
 void net_close(struct net_end *end, uint64_t linger_ns); /* NULL is fine */
 
-/* Turns HOST:PORT, HOST or :PORT into tcp://HOST:PORT (default_port where none is given); addresses with a
- * scheme stay as they are. ERR_USAGE for a bad port or an over-long host. */
+/* Turns HOST:PORT, HOST or :PORT into tcp://HOST:PORT (default_port where none is given, * for no HOST:
+ * listening on every address of the machine, dialling this machine). IPv6 with a port is
+ * [ADDR]:PORT. Addresses with a scheme stay as they are. ERR_USAGE for a bad port or host. */
 int net_parse_address(const char *text, uint16_t default_port, char *out, size_t out_bytes,
         struct err *err);
 
