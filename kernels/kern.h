@@ -78,7 +78,7 @@ struct kern_attn {
 };
 
 struct kern_ops {
-    const char *name; /* "scalar", "avx2", "avx512", "avx512-vnni", "neon" */
+    const char *name; /* "scalar", "avx2", "avx2-vnni", "avx512", "avx512-vnni", "neon" */
 
     /* The layout that matmul wants for a type; repack() makes it from GGUF blocks. */
     enum kern_layout (*layout_of)(enum dtype type);
@@ -119,9 +119,9 @@ struct kern_ops {
     void (*merge_apply)(float *x, const int64_t *sum, int grid, size_t n);
 };
 
-/* Instruction sets by the names of --isa: "auto", "scalar", "avx2", "avx512" (with VNNI where the CPU
- * has it), "avx512-plain" (without), "neon". ERR_UNSUPPORTED when the CPU or the build lacks it,
- * ERR_USAGE for an unknown name; both say what there is. */
+/* Instruction sets by the names of --isa: "auto", "scalar", "avx2" and "avx512" (with VNNI where the
+ * CPU has it), "avx2-plain" and "avx512-plain" (without), "neon". ERR_UNSUPPORTED when the CPU or the
+ * build lacks it, ERR_USAGE for an unknown name; both say what there is. */
 int kern_select(const char *isa, const struct kern_ops **out_ops, struct err *err);
 
 /* Every table this machine can run, best first, the scalar one last. NULL past the end. */
@@ -130,8 +130,8 @@ const struct kern_ops *kern_at(unsigned index);
 /* Bytes of a matrix in a layout (KERN_R16 rounds n_out up to 16 rows). 0 when it would overflow. */
 uint64_t kern_mat_bytes(enum dtype type, enum kern_layout layout, uint64_t n_in, uint64_t n_out);
 
-/* Repacks output rows [row0, row1) of a matrix given as GGUF rows into `to`, the start of a block of
- * kern_mat_bytes(). row0 is a multiple of 16, row1 too or n_out (the last group is then filled up
+/* Repacks output rows [row0, row1) of a matrix into `to`, which holds kern_mat_bytes(); gguf_rows is
+ * row 0 of the matrix. row0 is a multiple of 16, row1 too or n_out (the last group is then filled up
  * with zero rows). KERN_NATIVE copies. Any thread; ranges may run in parallel. */
 void kern_repack(enum dtype type, enum kern_layout layout, uint32_t n_in, uint32_t n_out,
         uint32_t row0, uint32_t row1, const void *gguf_rows, void *to);
