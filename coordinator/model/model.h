@@ -62,7 +62,7 @@ struct model_experts {
 };
 
 struct model_shape {
-    const char *architecture;
+    char architecture[64]; /* printable text of general.architecture */
     uint32_t n_vocab;
     uint32_t n_embd;
     uint32_t n_layer;      /* trunk blocks */
@@ -113,7 +113,15 @@ uint64_t model_held_bytes(const struct model *model); /* repacked weights held h
 /* The routed experts of block `layer` (trunk or MTP), or NULL when the block has none. */
 const struct model_experts *model_experts(const struct model *model, uint32_t layer);
 
-/* Room for batches of up to n_rows rows at cache depths up to n_ctx; steps then allocate nothing. */
+/* The cache a session of this model needs: trunk and MTP blocks, n_ctx positions. */
+void model_kv_shape(const struct model *model, uint32_t n_ctx, enum dtype type,
+        struct kv_shape *out_shape);
+
+/* Bytes of scratch for batches of up to n_rows rows. */
+uint64_t model_work_bytes(const struct model *model, uint32_t n_rows);
+
+/* Room for batches of up to n_rows rows at any depth of the cache; steps then allocate nothing.
+ * ERR_LIMIT, ERR_NO_MEMORY. */
 int model_work_new(const struct model *model, uint32_t n_rows, struct model_work **out_work,
         struct err *err);
 void model_work_free(struct model_work *work);
