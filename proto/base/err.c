@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Messages may quote bytes from files and peers: nothing in them may act on a terminal. */
+static void defuse(char *text) {
+    for (unsigned char *at = (unsigned char *)text; *at; at++)
+        if (*at < 0x20 || *at == 0x7f) *at = '?';
+}
+
 int err_set_at(struct err *err, int code, const char *file, int line, const char *fmt, ...) {
     if (!err || err->code) return code;
 
@@ -17,6 +23,7 @@ int err_set_at(struct err *err, int code, const char *file, int line, const char
     va_start(args, fmt);
     vsnprintf(err->what, sizeof err->what, fmt, args);
     va_end(args);
+    defuse(err->what);
     return code;
 }
 
@@ -28,6 +35,7 @@ int err_note(struct err *err, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(note, sizeof note, fmt, args);
     va_end(args);
+    defuse(note);
 
     char joined[2 * sizeof err->where + 4];
     snprintf(joined, sizeof joined, "%s%s%s", note, err->where[0] ? ": " : "", err->where);
@@ -43,6 +51,7 @@ int err_hint(struct err *err, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(err->hint, sizeof err->hint, fmt, args);
     va_end(args);
+    defuse(err->hint);
     return err->code;
 }
 

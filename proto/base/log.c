@@ -24,5 +24,7 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    for (char *at = text; *at; at++) /* one line per event, whatever a peer calls itself */
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = '?';
     fprintf(stderr, "%s %s %s\n", names[level], event, text);
 }

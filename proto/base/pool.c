@@ -10,6 +10,7 @@
 #include "proto/base/checked.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -38,8 +39,8 @@ struct pool { /* owner: the thread that calls pool_run; fields below the mutex a
     struct pool_thread *threads;
 
     pthread_mutex_t mutex;
-    pthread_cond_t wake; /* a new loop, or stop */
-    pthread_cond_t done; /* the last piece of a loop is finished */
+    pthread_cond_t wake;   /* a new loop, or stop */
+    pthread_cond_t done;   /* the last piece of a loop is finished */
     struct pool_loop loop; /* under the mutex */
     bool stop;             /* under the mutex */
     uint32_t n_sleeping;   /* under the mutex */
@@ -60,7 +61,8 @@ static void work(struct pool *pool, const struct pool_loop *loop, uint32_t threa
                 &pool->next, &claim, claim + 1, memory_order_acq_rel, memory_order_relaxed));
 
         loop->fn(loop->arg, (uint32_t)claim, thread);
-        if (atomic_fetch_sub_explicit(&pool->n_left, 1, memory_order_acq_rel) == 1) {
+        /* Only thread 0 waits for the end of a loop, so that it need not tell itself. */
+        if (atomic_fetch_sub_explicit(&pool->n_left, 1, memory_order_acq_rel) == 1 && thread != 0) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->done);
             pthread_mutex_unlock(&pool->mutex);
@@ -96,6 +98,24 @@ static void *thread_main(void *arg) {
     }
 }
 
+/* Starts a thread that takes no signals: they are for the threads that wait for something. Those
+ * that a fault of its own raises stay, since blocking them would only hide the handler. */
+static bool start_thread(struct pool *pool, uint32_t index) {
+    struct pool_thread *t = &pool->threads[index];
+    t->pool = pool;
+    t->index = index;
+
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    int rc = pthread_create(&t->thread, NULL, thread_main, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0;
+}
+
 int pool_new(uint32_t n_threads, struct pool **out_pool, struct err *err) {
     if (n_threads == 0 || n_threads > POOL_THREADS_MAX)
         return err_set(err, ERR_LIMIT, "%u compute threads; 1 to %d are possible", n_threads,
@@ -111,10 +131,7 @@ int pool_new(uint32_t n_threads, struct pool **out_pool, struct err *err) {
     int rc = pool->threads ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for a thread pool");
 
     for (uint32_t i = 1; rc == 0 && i < n_threads; i++) {
-        struct pool_thread *t = &pool->threads[i];
-        t->pool = pool;
-        t->index = i;
-        if (pthread_create(&t->thread, NULL, thread_main, t) != 0)
+        if (!start_thread(pool, i))
             rc = err_set(err, ERR_NO_MEMORY, "cannot start compute thread %u of %u", i, n_threads);
         else
             pool->n_started++;
@@ -159,10 +176,14 @@ void pool_run(struct pool *pool, uint32_t n_tasks, pool_fn *fn, void *arg) {
     struct pool_loop loop = {fn, arg, n_tasks, pool->loop.generation + 1};
     pool->loop = loop;
     atomic_store_explicit(&pool->n_left, n_tasks, memory_order_relaxed);
-    atomic_store_explicit(&pool->next, (unsigned long long)loop.generation << 32, memory_order_release);
+    atomic_store_explicit(
+            &pool->next, (unsigned long long)loop.generation << 32, memory_order_release);
     atomic_store_explicit(&pool->generation, loop.generation, memory_order_release);
-    if (pool->n_sleeping) pthread_cond_broadcast(&pool->wake);
+    bool wake = pool->n_sleeping != 0;
     pthread_mutex_unlock(&pool->mutex);
+    /* After unlocking, so that those who wake need not wait for the mutex once more. A thread that
+     * goes to sleep in between has seen this loop before. */
+    if (wake) pthread_cond_broadcast(&pool->wake);
 
     work(pool, &loop, 0);
 
