@@ -1,6 +1,6 @@
 /* mem.h - how much memory there is for this process, and how much it has.
- * Bytes; 0 where the system does not say. Any thread; each call asks the system anew (tens of
- * microseconds), so not inside a step. */
+ * Bytes; 0 where the system does not say. Any thread; each call asks the system anew (about
+ * a tenth of a millisecond), so not inside a step. */
 #pragma once
 
 #include <stdint.h>
