@@ -186,13 +186,24 @@ static void welcome(struct cluster *cluster, struct member *member) {
     (void)cluster_send(cluster, member, NULL); /* marks it lost by itself */
 }
 
+/* Whether a member's connection still stands: a worker that crashed and came back uses its name again
+ * before anybody has missed it. */
+static bool is_reachable(struct cluster *cluster, struct member *member) {
+    wire_encode_bare(&cluster->out, WIRE_PING, ++cluster->next_request);
+    return cluster_send(cluster, member, NULL) == 0;
+}
+
 static void take_hello(struct cluster *cluster, uint32_t peer, const struct wire_hello *hello) {
     struct member *known = find_name(cluster, hello->name);
     if (hello->beat) {
         if (known && !member_gone(known)) known->beat_peer = peer;
         return;
     }
-    if (known && !member_gone(known)) {
+    if (known && !member_gone(known) && known->peer == peer) { /* it asks again: be patient */
+        welcome(cluster, known);
+        return;
+    }
+    if (known && !member_gone(known) && is_reachable(cluster, known)) {
         char text[WIRE_TEXT_MAX + 1];
         snprintf(text, sizeof text,
                 "a worker named %s is here already; give this one another name with --name",

@@ -122,7 +122,10 @@ static int start_thread(struct local_workers *workers, struct local_worker *work
         argv[i + 1] = workers->words[i];
     struct opt_words words;
     int rc = opt_parse(tables, (int)workers->n_words + 1, (char **)argv, &words, err);
-    if (rc < 0) return err_note(err, "--local-worker-args");
+    if (rc < 0) {
+        err_note(err, "--local-worker-args");
+        return rc;
+    }
     if (pthread_create(&worker->thread, NULL, thread_main, worker) != 0)
         return err_set(err, ERR_IO, "cannot start the thread of local worker %s", worker->name);
     worker->thread_started = true;

@@ -186,7 +186,10 @@ static int merge_reply(struct cluster *cluster, struct member *member, const str
         int64_t *row = sums + (size_t)share->rows[r] * reply->n_embd;
         poisoned[share->rows[r]] |= reply->poisoned[r];
         int64_t n = wire_unpack_add(at, left, row, reply->n_embd, err);
-        if (n < 0) return err_note(err, "reply of worker %s", member->name);
+        if (n < 0) {
+            err_note(err, "reply of worker %s", member->name);
+            return (int)n;
+        }
         at += n;
         left -= (size_t)n;
     }
