@@ -1,0 +1,151 @@
+/* simd_dots.c - matrix products with F32, F16 and BF16 weights, by the sixteen lanes of rule 1.
+ *
+ * A tile is DOT_OUT output rows times DOT_ROWS activation rows, each pair with a register of lanes;
+ * tiles smaller than that at the ends. Bound by memory with one row, by fused multiply-adds with many.
+ * Owns: nothing. Does not: quantised types. Runs on: any thread of a CPU that has the set. */
+#include "kernels/x86/simd_set.h"
+
+#include "kernels/x86/simd_lanes.h"
+
+#if defined(__AVX512F__)
+#define DOT_OUT 4
+#define DOT_ROWS 4
+#else
+#define DOT_OUT 2
+#define DOT_ROWS 2
+#endif
+#define DOT_OUT_ONE_ROW 4
+
+/* One tile: weight rows row_bytes apart, activation rows at x[r], results to y[r][o]. */
+struct dots {
+    const uint8_t *w;
+    size_t row_bytes;
+    size_t n_in;
+    const float *x[DOT_ROWS];
+    float *y[DOT_ROWS];
+};
+
+INLINE size_t elem_bytes(enum dtype type) {
+    return type == DT_F32 ? 4 : 2;
+}
+
+INLINE struct lanes load_weights(enum dtype type, const uint8_t *p) {
+    if (type == DT_F32) return ln_load((const float *)(const void *)p);
+    return type == DT_F16 ? ln_load_f16(p) : ln_load_bf16(p);
+}
+
+/* The last n < 16 weights of a row; reads no byte past them. */
+INLINE struct lanes load_last_weights(enum dtype type, const uint8_t *p, size_t n) {
+    uint8_t padded[64] = {0};
+    memcpy(padded, p, n * elem_bytes(type));
+    return load_weights(type, padded);
+}
+
+INLINE void run_dots(enum dtype type, const struct dots *t, int n_out, int n_rows) {
+    struct lanes acc[4][DOT_ROWS];
+    UNROLL
+    for (int o = 0; o < n_out; o++)
+        UNROLL
+        for (int r = 0; r < n_rows; r++)
+            acc[o][r] = ln_zero();
+
+    size_t i = 0;
+    for (; i + 16 <= t->n_in; i += 16) {
+        struct lanes x[DOT_ROWS];
+        UNROLL
+        for (int r = 0; r < n_rows; r++)
+            x[r] = ln_load(t->x[r] + i);
+        UNROLL
+        for (int o = 0; o < n_out; o++) {
+            struct lanes w = load_weights(type, t->w + (size_t)o * t->row_bytes + i * elem_bytes(type));
+            UNROLL
+            for (int r = 0; r < n_rows; r++)
+                acc[o][r] = ln_fma(w, x[r], acc[o][r]);
+        }
+    }
+
+    size_t n_last = t->n_in - i;
+    if (n_last != 0) {
+        UNROLL
+        for (int o = 0; o < n_out; o++) {
+            const uint8_t *p = t->w + (size_t)o * t->row_bytes + i * elem_bytes(type);
+            struct lanes w = load_last_weights(type, p, n_last);
+            UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                struct lanes x = ln_load_first(t->x[r] + i, n_last);
+                acc[o][r] = ln_keep_after(ln_fma(w, x, acc[o][r]), n_last, acc[o][r]);
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        if (n_out == 4) {
+            _mm_storeu_ps(t->y[r], ln_sum4(acc[0][r], acc[1][r], acc[2][r], acc[3][r]));
+        } else {
+            UNROLL
+            for (int o = 0; o < n_out; o++)
+                t->y[r][o] = ln_sum(acc[o][r]);
+        }
+    }
+}
+
+#define DOT_KERNELS(name, type)                                                                    \
+    static void name##_full(const struct dots *t) {                                                \
+        run_dots(type, t, DOT_OUT, DOT_ROWS);                                                      \
+    }                                                                                              \
+    static void name##_one_row(const struct dots *t) {                                             \
+        run_dots(type, t, DOT_OUT_ONE_ROW, 1);                                                     \
+    }                                                                                              \
+    static void name##_one(const struct dots *t) {                                                 \
+        run_dots(type, t, 1, 1);                                                                   \
+    }
+
+DOT_KERNELS(f32, DT_F32)
+DOT_KERNELS(f16, DT_F16)
+DOT_KERNELS(bf16, DT_BF16)
+
+struct dot_kernels {
+    void (*full)(const struct dots *);
+    void (*one_row)(const struct dots *);
+    void (*one)(const struct dots *);
+};
+
+static const struct dot_kernels *kernels_of(enum dtype type) {
+    static const struct dot_kernels f32 = {f32_full, f32_one_row, f32_one};
+    static const struct dot_kernels f16 = {f16_full, f16_one_row, f16_one};
+    static const struct dot_kernels bf16 = {bf16_full, bf16_one_row, bf16_one};
+    return type == DT_F32 ? &f32 : type == DT_F16 ? &f16 : &bf16;
+}
+
+/* Activation bytes of a panel that stays in L2 while weights stream past it. */
+#define PANEL_BYTES (512 * 1024)
+
+void FLOAT_NAME(matmul_float)(const struct kern_mat *w, uint32_t out0, uint32_t out1,
+        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y, size_t y_stride) {
+    const struct dot_kernels *kernels = kernels_of(w->type);
+    struct dots t = {.row_bytes = w->n_in * elem_bytes(w->type), .n_in = w->n_in};
+    uint32_t panel = PANEL_BYTES / 4 / (w->n_in + 1) / DOT_ROWS * DOT_ROWS;
+    if (panel < DOT_ROWS) panel = DOT_ROWS;
+
+    for (uint32_t panel0 = 0; panel0 < n_rows; panel0 += panel) {
+        uint32_t panel1 = n_rows - panel0 < panel ? n_rows : panel0 + panel;
+        for (uint32_t out = out0, n_out; out < out1; out += n_out) {
+            uint32_t left = out1 - out;
+            n_out = left < DOT_OUT_ONE_ROW ? 1 : DOT_OUT_ONE_ROW;
+            for (uint32_t r0 = panel0, n; r0 < panel1; r0 += n) {
+                n = n_out == 1 || panel1 - r0 < DOT_ROWS ? 1 : DOT_ROWS;
+                for (uint32_t i = 0; i < n; i++) {
+                    size_t row = rows == NULL ? r0 + i : rows[r0 + i];
+                    t.x[i] = x->f32 + row * x->n_in;
+                }
+                /* DOT_OUT divides DOT_OUT_ONE_ROW: one or two full tiles. */
+                for (uint32_t o = 0; o < n_out; o += n == 1 ? n_out : DOT_OUT) {
+                    t.w = (const uint8_t *)w->bytes + (out + o) * t.row_bytes;
+                    for (uint32_t i = 0; i < n; i++)
+                        t.y[i] = y + (r0 + i) * y_stride + out + o;
+                    (n_out == 1 ? kernels->one : n == 1 ? kernels->one_row : kernels->full)(&t);
+                }
+            }
+        }
+    }
+}
