@@ -28,7 +28,8 @@ int err_set_at(struct err *err, int code, const char *file, int line, const char
 }
 
 int err_note(struct err *err, const char *fmt, ...) {
-    if (!err || !err->code) return err ? err->code : 0;
+    if (!err) return ERR_BUG;
+    if (!err->code) return 0;
 
     char note[sizeof err->where];
     va_list args;
@@ -45,7 +46,8 @@ int err_note(struct err *err, const char *fmt, ...) {
 }
 
 int err_hint(struct err *err, const char *fmt, ...) {
-    if (!err || !err->code || err->hint[0]) return err ? err->code : 0;
+    if (!err) return ERR_BUG;
+    if (!err->code || err->hint[0]) return err->code;
 
     va_list args;
     va_start(args, fmt);

@@ -48,10 +48,11 @@ int err_set_at(struct err *err, int code, const char *file, int line, const char
         __attribute__((format(printf, 5, 6)));
 
 /* Puts a caller's context in front of the message ("reading model.gguf: ..."). Does nothing where
- * no error is set. Returns the recorded code. */
+ * no error is set. Returns the recorded code; without a struct err the code is lost, and ERR_BUG keeps
+ * the failure a failure. */
 int err_note(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Says what the user can do about it; the first hint wins. Returns the recorded code. */
+/* Says what the user can do about it; the first hint wins. Returns as err_note(). */
 int err_hint(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Forgets the error. */
