@@ -159,8 +159,13 @@ struct wire_out {
     uint32_t n_frames;
 };
 
+/* "DISPATCH"; "unknown" for others. */
+const char *wire_type_name(enum wire_type type);
+
 /* Encoders. The frames borrow `grid`, `acts`, `routes`, `bytes`, `packed`, `poisoned` as they are in
- * the struct (already in wire form). None can fail: our own sizes are ASSERTed against the limits. */
+ * the struct (already in wire form). None can fail: our own sizes are ASSERTed against the limits;
+ * names and texts are made fit for the wire (invalid UTF-8 and control characters become '?', too long
+ * ones are cut). */
 void wire_encode_hello(struct wire_out *out, const struct wire_hello *hello);
 void wire_encode_welcome(struct wire_out *out, const struct wire_welcome *welcome);
 void wire_encode_fail(struct wire_out *out, enum wire_type type, uint64_t request, int code, const char *text);
