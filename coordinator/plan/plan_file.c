@@ -57,8 +57,8 @@ static int read_workers(const struct plan_request *request, const json_t *entry,
 
 static int apply_entry(const struct plan_request *request, const json_t *entry, size_t at,
         struct plan_room *room, struct placement *placement, struct err *err) {
-    struct choice layer_choice, expert_choice;
-    uint64_t set;
+    struct choice layer_choice = {0}, expert_choice = {0};
+    uint64_t set = 0;
     int rc = read_choice(entry, "layer", at, &layer_choice, err);
     if (rc == 0) rc = read_choice(entry, "expert", at, &expert_choice, err);
     if (rc == 0) rc = read_workers(request, entry, at, &set, err);
