@@ -123,7 +123,8 @@ struct walk {
     bool parse_special;
     uint32_t order_from, order_end; /* collect these; none: count all */
     uint32_t *counts;               /* [n_marks] counting: how many; collecting: next free hit */
-    struct mark_hit *hits;
+    struct mark_hit *hits;          /* NULL: count */
+    const uint8_t *taken;           /* [n] collecting: start only at free bytes */
 };
 
 static void meet(const struct walk *walk, size_t mark, size_t from, size_t n) {
@@ -140,6 +141,7 @@ static void meet(const struct walk *walk, size_t mark, size_t from, size_t n) {
 static void walk_text(const struct walk *walk, const char *text, size_t n) {
     const struct tok *tok = walk->tok;
     for (size_t from = 0; from < n; from++) {
+        if (walk->taken && walk->taken[from] != FREE) continue;
         size_t low = tok->mark_starts[(uint8_t)text[from]];
         size_t high = tok->mark_starts[(uint8_t)text[from] + 1];
         for (size_t depth = 1; low < high; depth++) {
@@ -197,15 +199,19 @@ static int take_batch(const struct tok *tok, struct tok_work *work, const char *
         if (!hits) return ERR_NO_MEMORY;
         work->hits = hits;
     }
-    uint32_t next = 0; /* counts become each order's first place among the hits */
+    /* Counts become each order's first place among the hits; what begins in bytes taken since the
+     * counting leaves its place empty. */
+    memset(work->hits, 0, n_hits * sizeof *work->hits);
+    uint32_t next = 0;
     for (uint32_t order = from; order < end; order++) {
         uint32_t count = work->mark_counts[order];
         work->mark_counts[order] = next;
         next += count;
     }
-    struct walk walk = {tok, parse_special, from, end, work->mark_counts, work->hits};
+    struct walk walk = {tok, parse_special, from, end, work->mark_counts, work->hits, work->taken};
     walk_text(&walk, text, n);
     for (size_t i = 0; i < n_hits; i++) {
+        if (work->hits[i].n == 0) continue;
         int rc = take(tok, work, text, n, &work->hits[i], err);
         if (rc < 0) return rc;
     }
