@@ -22,8 +22,10 @@ struct partial {
 
 size_t kern_kv_row_bytes(enum dtype kv_type, uint32_t n) {
     switch (kv_type) {
-    case DT_F32: return 4 * (size_t)n;
-    case DT_F16: return 2 * (size_t)n;
+    case DT_F32:
+        return 4 * (size_t)n;
+    case DT_F16:
+        return 2 * (size_t)n;
     default:
         ASSERT(kv_type == DT_Q8_0);
         ASSERT(n % 32 == 0);

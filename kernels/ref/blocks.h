@@ -1,9 +1,9 @@
 /* blocks.h - the bytes of GGUF weight blocks: loads, half-width floats, and one block as integers.
  *
- * Every block type that we multiply with has the same shape once its packing is undone: small integer
- * quants, an integer scale per 16 of them, one binary scale for the block and, for some types, a
- * minimum. block_decode() undoes the packing; dequantising and the dot product of docs/numerics.md
- * rule 3 are then one formula each for all types. Blocks are packed: nothing in them is aligned.
+ * Every block type that we multiply with has the same shape once its packing is undone: small
+ * integer quants, an integer scale per 16 of them, a float scale for the block and, for some types,
+ * a minimum. A format's decode() undoes the packing; dequantising and the dot product of
+ * docs/numerics.md rule 3 are then one formula each for all types. Nothing in a block is aligned.
  * Pure functions, any thread. */
 #pragma once
 
@@ -34,7 +34,7 @@ struct block {
 
 struct block_format {
     void (*decode)(const uint8_t *bytes, struct block *out); /* undoes the packing of one block */
-    uint32_t n_elems; /* 32 or 256 */
+    uint32_t n_elems;                                        /* 32 or 256 */
     uint32_t n_bytes;
     enum block_min min;
 };
@@ -83,8 +83,8 @@ static inline float load_f16(const uint8_t *p) {
     return f16_to_f32(load_u16(p));
 }
 
-/* Round to nearest even; NaN stays NaN. Below the smallest normal half, adding 0.5 makes the addition
- * round at the half's last bit, 2^-24. */
+/* Round to nearest even; NaN stays NaN. Below the smallest normal half, adding 0.5 makes the
+ * addition round at the half's last bit, 2^-24. */
 static inline uint16_t f16_from_f32(float x) {
     uint32_t bits = f32_bits(x);
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);

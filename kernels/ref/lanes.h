@@ -1,7 +1,7 @@
 /* lanes.h - the sixteen virtual lanes of docs/numerics.md rule 1.
  *
- * Element i is added to lane i mod 16; a fixed tree sums the lanes. A row may come in pieces as long
- * as every piece but the last has a multiple of 16 elements. Pure functions, any thread. */
+ * Element i is added to lane i mod 16; a fixed tree sums the lanes. A row may come in pieces as
+ * long as every piece but the last has a multiple of 16 elements. Pure functions, any thread. */
 #pragma once
 
 #include <math.h>

@@ -38,8 +38,8 @@ double math_exp64(double x) {
     return f64_from_bits(f64_bits(p) + half) * 2.0;
 }
 
-/* x = 2^e m with m in [sqrt 1/2, sqrt 2); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.1716, as
- * 2 s + 2 s^3 (1/3 + s^2/5 + ...) to s^23, whose remainder is below 1e-20. */
+/* x = 2^e m with m in [sqrt 1/2, sqrt 2); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.1716,
+ * as 2 s + 2 s^3 (1/3 + s^2/5 + ...) to s^23, whose remainder is below 1e-20. */
 double math_log64(double x) {
     if (x != x || x < 0) return (double)NAN;
     if (x == 0) return -(double)INFINITY;
@@ -84,8 +84,8 @@ static double cos_series(double r) {
     return fma(z, p, 1.0);
 }
 
-/* x = n pi/2 + r with pi/2 in three parts of 53 bits; the quadrant n mod 4 stands in the low bits of
- * the rounding constant's sum. */
+/* x = n pi/2 + r with pi/2 in three parts of 53 bits; the quadrant n mod 4 stands in the low bits
+ * of the rounding constant's sum. */
 void math_sincos64(double x, double *out_sin, double *out_cos) {
     if (!(fabs(x) < 0x1p+50)) {
         *out_sin = *out_cos = (double)NAN;
@@ -98,9 +98,17 @@ void math_sincos64(double x, double *out_sin, double *out_cos) {
     r = fma(n, 0x1.f1976b7ed8fbcp-110, r);
     double s = sin_series(r), c = cos_series(r);
     switch (f64_bits(t) & 3) {
-    case 0: *out_sin = s, *out_cos = c; break;
-    case 1: *out_sin = c, *out_cos = -s; break;
-    case 2: *out_sin = -s, *out_cos = -c; break;
-    default: *out_sin = -c, *out_cos = s; break;
+    case 0:
+        *out_sin = s, *out_cos = c;
+        break;
+    case 1:
+        *out_sin = c, *out_cos = -s;
+        break;
+    case 2:
+        *out_sin = -s, *out_cos = -c;
+        break;
+    default:
+        *out_sin = -c, *out_cos = s;
+        break;
     }
 }

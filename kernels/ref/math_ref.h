@@ -1,7 +1,7 @@
 /* math_ref.h - the elementary functions of docs/numerics.md rule 4, operation by operation.
  *
- * Each function is a fixed sequence of IEEE operations; the numbered comments are what a vector twin
- * copies, lane by lane, to give the same bits. No function uses the library's exp, sin, cos or log.
+ * Each function is a fixed sequence of IEEE operations; the numbered comments are what a vector
+ * twin copies, lane by lane, to give the same bits. The library's exp, sin, cos and log are not used.
  * Comparisons are false for NaN, as in C. Pure functions, any thread. */
 #pragma once
 
@@ -14,8 +14,8 @@
 /* Largest x whose exp is finite, and smallest whose exp is a normal number. */
 #define MATH_EXP_MAX 0x1.62e42ep+6f
 #define MATH_EXP_MIN (-0x1.5d589ep+6f)
-/* 1.5 * 2^23: adding it to |v| < 2^22 rounds v to an integer, nearest even, which then stands in the
- * low bits; subtracting it gives that integer as a float. */
+/* 1.5 * 2^23: adding it to |v| < 2^22 rounds v to an integer, nearest even, which then stands in
+ * the low bits; subtracting it gives that integer as a float. */
 #define MATH_ROUND 0x1.8p+23f
 #define MATH_LOG2E 0x1.715476p+0f
 /* ln 2 = HI + LO; n * HI is subtracted from x without loss by one fma. */

@@ -1,8 +1,8 @@
 /* matmul_ref.c - weight matrices times activation rows (docs/numerics.md rules 1 and 3).
  * Owns: nothing. Does not: quantise activations. Runs on: any thread.
  *
- * For each output row and each tile of activation rows, a weight block is decoded once and meets all
- * rows of the tile. Integer sums are exact, so compilers may vectorise them in any shape. */
+ * For each output row and each tile of activation rows, a weight block is decoded once and meets
+ * all rows of the tile. Integer sums are exact, so compilers may vectorise them in any shape. */
 #include "kernels/ref/ref.h"
 
 #include "kernels/ref/blocks.h"

@@ -70,9 +70,18 @@ static void cache_make(struct cache *c, struct rng *rng, enum dtype type, uint32
     fill(rng, c->q, ARRAY_LEN(c->q), 2.0f);
     fill(rng, c->sinks, N_Q, 4.0f);
     size_t n_scratch = kern_attn_scratch_floats(n_dim_k, n_dim_v, N_Q);
-    c->attn = (struct kern_attn){.kv_type = type, .n_dim_k = n_dim_k, .n_dim_v = n_dim_v,
-            .n_q = N_Q, .first = 0, .end = n_pos, .scale = 1.0f / sqrtf((float)n_dim_k),
-            .k = c->k_bytes, .v = c->v_bytes, .q = c->q, .q_stride = Q_STRIDE, .out = c->out,
+    c->attn = (struct kern_attn){.kv_type = type,
+            .n_dim_k = n_dim_k,
+            .n_dim_v = n_dim_v,
+            .n_q = N_Q,
+            .first = 0,
+            .end = n_pos,
+            .scale = 1.0f / sqrtf((float)n_dim_k),
+            .k = c->k_bytes,
+            .v = c->v_bytes,
+            .q = c->q,
+            .q_stride = Q_STRIDE,
+            .out = c->out,
             .out_stride = OUT_STRIDE,
             .scratch = aligned_alloc(64, align_up(n_scratch * sizeof(float), 64))};
     assert_non_null(c->attn.scratch);
@@ -162,7 +171,8 @@ static void attention_sees_only_its_window(void **state) {
         for (size_t i = 0; i < 128; i++)
             poison[i] = NAN;
         for (uint32_t j = 0; j < 400; j++)
-            if (j < 70 || j >= 100) ref_kv_store(cache_types[t], c.v_bytes + j * row_bytes, poison, 128);
+            if (j < 70 || j >= 100)
+                ref_kv_store(cache_types[t], c.v_bytes + j * row_bytes, poison, 128);
         c.attn.first = 70;
         c.attn.end = 100;
         check_attend(&c);

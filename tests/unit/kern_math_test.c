@@ -1,4 +1,4 @@
-/* kern_math_test.c - exp, sigmoid, silu, log, sin and cos against the library's, in wider precision. */
+/* kern_math_test.c - exp, sigmoid, silu, log, sin and cos against the library's wider versions. */
 #include "kernels/kern.h"
 
 #include "kernels/ref/math_ref.h"

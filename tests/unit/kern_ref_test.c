@@ -18,15 +18,27 @@
 
 #define SEED 20240517
 
-/* Where a block keeps its binary16 scale and minimum; -1: none. MXFP4 has a power of two instead. */
+/* Where a block keeps its binary16 scale and minimum; -1: none (MXFP4 has a power of two). */
 static const struct {
     enum dtype type;
     int d_at, m_at;
 } formats[] = {
-        {DT_F32, -1, -1}, {DT_F16, -1, -1}, {DT_BF16, -1, -1}, {DT_Q4_0, 0, -1}, {DT_Q4_1, 0, 2},
-        {DT_Q5_0, 0, -1}, {DT_Q5_1, 0, 2}, {DT_Q8_0, 0, -1}, {DT_IQ4_NL, 0, -1},
-        {DT_MXFP4, -1, -1}, {DT_Q2_K, 80, 82}, {DT_Q3_K, 108, -1}, {DT_Q4_K, 0, 2},
-        {DT_Q5_K, 0, 2}, {DT_Q6_K, 208, -1}, {DT_IQ4_XS, 0, -1},
+        {DT_F32, -1, -1},
+        {DT_F16, -1, -1},
+        {DT_BF16, -1, -1},
+        {DT_Q4_0, 0, -1},
+        {DT_Q4_1, 0, 2},
+        {DT_Q5_0, 0, -1},
+        {DT_Q5_1, 0, 2},
+        {DT_Q8_0, 0, -1},
+        {DT_IQ4_NL, 0, -1},
+        {DT_MXFP4, -1, -1},
+        {DT_Q2_K, 80, 82},
+        {DT_Q3_K, 108, -1},
+        {DT_Q4_K, 0, 2},
+        {DT_Q5_K, 0, 2},
+        {DT_Q6_K, 208, -1},
+        {DT_IQ4_XS, 0, -1},
 };
 
 static float random_float(struct rng *rng) {
@@ -90,8 +102,13 @@ static void rows_alloc(struct rows *rows, enum act_kind kind, uint32_t n_in, uin
     rows->d = malloc((n / 32 + 1) * sizeof(float));
     rows->sum16 = malloc((n / 16 + 1) * sizeof(int16_t));
     assert_true(rows->f32 && rows->q && rows->d && rows->sum16);
-    rows->act = (struct kern_act){.kind = kind, .n_in = n_in, .n_rows = n_rows, .f32 = rows->f32,
-            .q = rows->q, .d = rows->d, .sum16 = rows->sum16};
+    rows->act = (struct kern_act){.kind = kind,
+            .n_in = n_in,
+            .n_rows = n_rows,
+            .f32 = rows->f32,
+            .q = rows->q,
+            .d = rows->d,
+            .sum16 = rows->sum16};
 }
 
 static void rows_quantise(struct rows *rows) {
@@ -155,8 +172,8 @@ static void matmul_of_every_type_agrees_with_binary64(void **state) {
         assert_non_null(w);
         double worst = 0;
         for (uint32_t o = 0; o < N_OUT; o++) {
-            kern_dequantise(formats[f].type, p.bytes + o * dtype_row_bytes(formats[f].type, n_in),
-                    n_in, w);
+            kern_dequantise(
+                    formats[f].type, p.bytes + o * dtype_row_bytes(formats[f].type, n_in), n_in, w);
             for (uint32_t r = 0; r < N_ROWS; r++) {
                 double sum = 0, magnitude = 0;
                 for (uint32_t i = 0; i < n_in; i++) {

@@ -1,4 +1,5 @@
-/* kern_rows_test.c - norms, softmax, rotation, the expert merge, its grid, and the choice of a table. */
+/* kern_rows_test.c - norms, softmax, rotation, the expert merge and its grid, and the choice of a
+ * table. */
 #include "kernels/kern.h"
 
 #include "kernels/ref/blocks.h"
@@ -264,8 +265,8 @@ static void merge_apply_rounds_the_sum_once(void **state) {
     (void)state;
     const int64_t sums[] = {0, 1, -1, (1LL << 24) + 1, (1LL << 25) + 6, -(1LL << 24) - 3,
             (1LL << 62) + 1, -(1LL << 40) + 1};
-    const float rounded[] = {0.0f, 1.0f, -1.0f, 0x1p24f, 0x1.000004p25f, -0x1.000004p24f, 0x1p62f,
-            -0x1p40f};
+    const float rounded[] = {
+            0.0f, 1.0f, -1.0f, 0x1p24f, 0x1.000004p25f, -0x1.000004p24f, 0x1p62f, -0x1p40f};
     float x[ARRAY_LEN(sums)] = {0};
     ref_merge_apply(x, sums, 0, ARRAY_LEN(sums));
     for (size_t i = 0; i < ARRAY_LEN(sums); i++)
