@@ -67,6 +67,28 @@ static int escape_spaces(struct tok_work *work, const char *text, size_t n, bool
     return rc;
 }
 
+/* Where the word that starts at from ends: before a U+2581 that follows something else. Nothing
+ * merges across such a place, and the pieces are short where the whole would be a page. */
+static size_t next_word(const char *text, size_t from, size_t n) {
+    size_t i = from;
+    while (n - i >= 3 && memcmp(text + i, SPACE_MARK, 3) == 0)
+        i += 3;
+    const char *mark = memmem(text + i, n - i, SPACE_MARK, 3);
+    return mark ? (size_t)(mark - text) : n;
+}
+
+/* Merges a text that has U+2581 for its spaces. */
+static int merge_marked(const struct tok *tok, struct tok_work *work, const char *text, size_t n,
+        struct tok_ids *ids, struct err *err) {
+    int rc = 0;
+    for (size_t from = 0; from < n && rc == 0;) {
+        size_t end = tok->space_starts_symbol ? next_word(text, from, n) : n;
+        rc = merge_word(tok, work, text + from, end - from, ids, err);
+        from = end;
+    }
+    return rc;
+}
+
 /* Text without special tokens. after_text: no prefix space. */
 static int encode_text(const struct tok *tok, struct tok_work *work, const char *text, size_t n,
         bool after_text, struct tok_ids *ids, struct err *err) {
@@ -75,13 +97,15 @@ static int encode_text(const struct tok *tok, struct tok_work *work, const char 
         if (rc < 0) return rc;
         text = work->escaped.bytes;
         n = work->escaped.n_bytes;
-        if (tok->kind == TOK_KIND_SPM) return merge_word(tok, work, text, n, ids, err);
+        if (tok->kind == TOK_KIND_SPM) return merge_marked(tok, work, text, n, ids, err);
     }
     int rc = tok_pre_cut(tok->pre, text, n, &work->cuts, err);
     size_t from = 0;
     for (size_t i = 0; i < work->cuts.n && rc == 0; i++) {
         size_t end = work->cuts.ends[i];
-        rc = merge_word(tok, work, text + from, end - from, ids, err);
+        rc = tok->kind == TOK_KIND_BPE
+                ? merge_word(tok, work, text + from, end - from, ids, err)
+                : merge_marked(tok, work, text + from, end - from, ids, err);
         from = end;
     }
     return rc;

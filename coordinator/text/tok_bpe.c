@@ -44,6 +44,7 @@ static int symbol_for(struct tok *tok, const char *bytes, size_t n, uint32_t *ou
             rc = text_index_reserve(&tok->by_symbol, &tok->symbols, tok->by_symbol.n + 1, err);
         if (rc < 0) return rc;
         text_index_add(&tok->by_symbol, &tok->symbols, symbol);
+        if (has_inner_space(bytes, n)) tok->space_starts_symbol = false;
     }
     *out_symbol = symbol;
     return 0;

@@ -1,4 +1,5 @@
-/* tok_bytes.c - the stand-in characters of byte-level BPE, and the names of byte tokens.
+/* tok_bytes.c - the stand-in characters of byte-level BPE, the names of byte tokens, and
+ * U+2581.
  * Owns: nothing. Runs on: any thread.
  *
  * A byte that prints (0x21-0x7E, 0xA1-0xAC, 0xAE-0xFF) stands for itself as a code point; the other
@@ -6,6 +7,8 @@
 #include "coordinator/text/tok_internal.h"
 
 #include "coordinator/text/utf8.h"
+
+#include <string.h>
 
 /* The byte of a stand-in character, or -1. */
 static int byte_of(uint32_t cp) {
@@ -48,4 +51,11 @@ int byte_from_token_text(struct tok_text text) {
     if (text.n != 6 || t[0] != '<' || t[1] != '0' || t[2] != 'x' || t[5] != '>') return -1;
     int high = hex_digit(t[3]), low = hex_digit(t[4]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+bool has_inner_space(const char *text, size_t n) {
+    size_t i = 0;
+    while (n - i >= 3 && memcmp(text + i, SPACE_MARK, 3) == 0)
+        i += 3;
+    return memmem(text + i, n - i, SPACE_MARK, 3) != NULL;
 }

@@ -55,6 +55,8 @@ struct tok {
     size_t n_pair_slots;     /* a power of two */
     struct tok_pre *pre;     /* BPE */
     bool whole_words;
+    /* No symbol goes on with U+2581 after something else: words can be cut in front of it. */
+    bool space_starts_symbol;
 
     uint32_t *marks; /* control, unknown and user-defined ids, sorted by their bytes */
     uint32_t *mark_order; /* [n_marks] priority of each: longest first; 0 = first */
@@ -120,6 +122,9 @@ int bytes_from_mapped(struct buf *out, const char *text, size_t n, struct err *e
 
 /* The token text "<0xNN>" as a byte; -1 when it is none. */
 int byte_from_token_text(struct tok_text text);
+
+/* Whether U+2581 stands anywhere but in front. */
+bool has_inner_space(const char *text, size_t n);
 
 /* tok_merge.c: the ids of one word, appended to ids. ERR_UNSUPPORTED when it cannot be spelled. */
 int merge_word(const struct tok *tok, struct tok_work *work, const char *word, size_t n,

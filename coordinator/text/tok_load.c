@@ -167,6 +167,7 @@ static int read_scores(struct tok *tok, const struct gguf *gguf, struct err *err
 /* Numbers the symbols of the vocabulary: raw bytes (byte-level BPE) or the texts. */
 static int make_symbols(struct tok *tok, struct err *err) {
     struct buf raw = {0};
+    tok->space_starts_symbol = tok->kind != TOK_KIND_BPE;
     int rc = text_index_reserve(&tok->by_symbol, &tok->symbols, tok->n_vocab, err);
     for (uint32_t id = 0; id < tok->n_vocab && rc >= 0; id++) {
         struct tok_text text = text_list_at(&tok->texts, id);
@@ -179,6 +180,7 @@ static int make_symbols(struct tok *tok, struct err *err) {
         if (rc < 0) break;
         if (text.n > tok->symbol_bytes_max) tok->symbol_bytes_max = text.n;
         if (text.n > 0) text_index_add(&tok->by_symbol, &tok->symbols, id);
+        if (has_inner_space(text.bytes, text.n)) tok->space_starts_symbol = false;
     }
     buf_fini(&raw);
     return rc < 0 ? rc : 0;

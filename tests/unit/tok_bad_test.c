@@ -433,6 +433,26 @@ static void spm_puts_a_space_after_every_special_token(void **state) {
     tok_free(tok);
 }
 
+/* Words are merged one by one only where no token holds a space inside. */
+static void spm_merges_across_spaces_where_tokens_do(void **state) {
+    (void)state;
+    static const char *const tokens[] = {"\xe2\x96\x81", "a", "b", "\xe2\x96\x81" "b",
+        "a\xe2\x96\x81", "a\xe2\x96\x81" "b"};
+    static const float scores[] = {-9, -9, -9, -3, -2, -1};
+    struct toy_vocab vocab = small_spm();
+    vocab.tokens = tokens;
+    vocab.n_tokens = 4;
+    vocab.scores = scores;
+    vocab.n_scores = 6;
+    struct tok *tok = loaded(&vocab);
+    spells(tok, "a b", 0, "\xe2\x96\x81|a|\xe2\x96\x81" "b");
+    tok_free(tok);
+    vocab.n_tokens = 6;
+    tok = loaded(&vocab);
+    spells(tok, "a b", 0, "\xe2\x96\x81|a\xe2\x96\x81" "b");
+    tok_free(tok);
+}
+
 static void gpt_oss_structure_is_text_and_its_end_no_end(void **state) {
     (void)state;
     static const char *const tokens[] = {"a", "<|return|>", "<|call|>", "<|end|>", "<|channel|>",
@@ -506,6 +526,7 @@ int main(void) {
         cmocka_unit_test(invalid_utf8_is_read_as_replacement_characters),
         cmocka_unit_test(gemma4_merges_whole_lines_in_plain_utf8),
         cmocka_unit_test(spm_puts_a_space_after_every_special_token),
+        cmocka_unit_test(spm_merges_across_spaces_where_tokens_do),
         cmocka_unit_test(gpt_oss_structure_is_text_and_its_end_no_end),
         cmocka_unit_test(long_runs_of_special_tokens_take_seconds_at_most),
     };

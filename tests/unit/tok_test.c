@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -406,6 +407,36 @@ static void special_texts_count_only_when_asked_for(void **state) {
     tok_free(tok);
 }
 
+static void *encode_again_and_again(void *arg) {
+    const struct tok *tok = arg;
+    const char *text = "<|im_start|>user\nHow much is 12345 + 678?<|im_end|>\n";
+    for (int i = 0; i < 200; i++) {
+        struct tok_ids ids = {0};
+        struct buf back = {0};
+        bool fine = tok_encode(tok, text, strlen(text), TOK_PARSE_SPECIAL, &ids, NULL) == 0
+                && tok_decode(tok, ids.ids, ids.n, TOK_SHOW_SPECIAL, &back, NULL) == 0
+                && strcmp(back.bytes, text) == 0;
+        tok_ids_fini(&ids);
+        buf_fini(&back);
+        if (!fine) return arg;
+    }
+    return NULL;
+}
+
+static void threads_may_share_a_tokenizer(void **state) {
+    (void)state;
+    struct tok *tok = load_vocab("qwen2");
+    pthread_t threads[4];
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_again_and_again, tok), 0);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
+        void *wrong = tok;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    tok_free(tok);
+}
+
 static void a_big_vocabulary_loads_fast(void **state) {
     (void)state;
     uint64_t start = mono_now();
@@ -456,6 +487,7 @@ int main(void) {
         cmocka_unit_test(end_of_generation_sets_are_right),
         cmocka_unit_test(special_ids_are_found_by_key_and_by_text),
         cmocka_unit_test(special_texts_count_only_when_asked_for),
+        cmocka_unit_test(threads_may_share_a_tokenizer),
         cmocka_unit_test(a_big_vocabulary_loads_fast),
         cmocka_unit_test(runs_of_a_mebibyte_take_seconds_at_most),
     };
