@@ -118,17 +118,19 @@ const char *net_transport_name(const struct net_end *end) {
     return end->head.ops->name;
 }
 
-/* Whether `c` can stand in a host name or a numeric address (zone indexes have a '%'). */
-static bool is_host_char(char c, bool ipv6) {
-    unsigned char u = (unsigned char)c;
-    if (ipv6) return isxdigit(u) || c == ':' || c == '.' || c == '%' || isalnum(u);
-    return isalnum(u) || c == '-' || c == '.' || c == '_';
-}
-
+/* A host name or IPv4 address, "*", or an IPv6 address with or without a zone ("fe80::1%eth0"). */
 static bool is_host(const char *host, size_t n, bool ipv6) {
     if (n == 1 && host[0] == '*') return !ipv6;
-    for (size_t i = 0; i < n; i++)
-        if (!is_host_char(host[i], ipv6)) return false;
+    bool zone = false;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)host[i];
+        bool fits = isalnum(c) || c == '-' || c == '.' || c == '_';
+        if (ipv6 && !zone) {
+            fits = isxdigit(c) || c == ':' || c == '.' || c == '%';
+            zone = c == '%';
+        }
+        if (!fits) return false;
+    }
     return n > 0;
 }
 

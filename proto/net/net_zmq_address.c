@@ -109,9 +109,9 @@ static int check_ipc_free(const char *address, const char *path, struct err *err
     return ERR_IO;
 }
 
-int zmq_endpoint_to_bind(const char *address, struct zmq_endpoint *out, struct err *err) {
+int endpoint_to_bind(const char *address, struct endpoint *out, struct err *err) {
     const char *rest = NULL;
-    *out = (struct zmq_endpoint){0};
+    *out = (struct endpoint){0};
     if (net_has_scheme(address, "ipc://", &rest)) {
         int rc = check_ipc_path(address, rest, err);
         if (rc == 0) rc = check_ipc_free(address, rest, err);
@@ -131,9 +131,9 @@ int zmq_endpoint_to_bind(const char *address, struct zmq_endpoint *out, struct e
     return rc;
 }
 
-int zmq_endpoint_to_dial(const char *address, struct zmq_endpoint *out, struct err *err) {
+int endpoint_to_dial(const char *address, struct endpoint *out, struct err *err) {
     const char *rest = NULL;
-    *out = (struct zmq_endpoint){0};
+    *out = (struct endpoint){0};
     if (net_has_scheme(address, "ipc://", &rest)) {
         snprintf(out->text, sizeof out->text, "%s", address);
         return check_ipc_path(address, rest, err);
@@ -150,7 +150,7 @@ int zmq_endpoint_to_dial(const char *address, struct zmq_endpoint *out, struct e
     return 0;
 }
 
-void zmq_endpoint_show(const struct zmq_endpoint *endpoint, const char *bound, char *out,
+void endpoint_show(const struct endpoint *endpoint, const char *bound, char *out,
         size_t out_bytes) {
     const char *colon = strrchr(bound, ':');
     if (endpoint->shown[0] && colon)

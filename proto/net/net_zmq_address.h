@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-struct zmq_endpoint {
+struct endpoint {
     char text[320];  /* for zmq_bind() or zmq_connect() */
     char shown[300]; /* tcp: without the port, as the user wrote the host; else empty */
     int ipv6;        /* for ZMQ_IPV6 */
@@ -14,11 +14,11 @@ struct zmq_endpoint {
 /* Resolves a host name (the first IPv4 address it has, else the first of IPv6); checks the path of an
  * ipc address, which libzmq would unlink whatever is there. ERR_USAGE: malformed, too long. ERR_IO:
  * unknown host, in use. May block for a name lookup. */
-int zmq_endpoint_to_bind(const char *address, struct zmq_endpoint *out, struct err *err);
+int endpoint_to_bind(const char *address, struct endpoint *out, struct err *err);
 
 /* Names stay names, looked up as IPv4 at each attempt to connect. ERR_USAGE. */
-int zmq_endpoint_to_dial(const char *address, struct zmq_endpoint *out, struct err *err);
+int endpoint_to_dial(const char *address, struct endpoint *out, struct err *err);
 
 /* The address for people and other programs: `bound` is ZMQ_LAST_ENDPOINT, whose port is the real one. */
-void zmq_endpoint_show(const struct zmq_endpoint *endpoint, const char *bound, char *out,
+void endpoint_show(const struct endpoint *endpoint, const char *bound, char *out,
         size_t out_bytes);

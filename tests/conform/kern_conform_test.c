@@ -87,6 +87,7 @@ enum mood {
     MOOD_PLAIN,  /* about 1 */
     MOOD_WIDE,   /* any exponent */
     MOOD_EDGES,  /* zeros, subnormals, largest numbers and plain ones */
+    MOOD_TINY,   /* about 2^-100, where quantised blocks become zero */
     MOOD_BROKEN, /* a few NaN and infinities among plain ones */
     MOOD_COUNT,
 };
@@ -101,6 +102,8 @@ static float random_float(struct rng *rng, enum mood mood) {
         return f32_from_bits((uint32_t)rng_next(rng) % 0x7f800000U) * (plain < 0 ? -1.0f : 1.0f);
     case MOOD_EDGES:
         return pick(rng, 2) ? edges[pick(rng, ARRAY_LEN(edges))] : plain;
+    case MOOD_TINY:
+        return plain * 0x1p-100f;
     case MOOD_BROKEN:
         return pick(rng, 150) == 0 ? broken[pick(rng, ARRAY_LEN(broken))] : plain;
     default:
@@ -116,7 +119,7 @@ static void *room(size_t n, size_t size) {
     return p;
 }
 
-/* n floats; caller frees. A third of the rows are plain. */
+/* n floats; caller frees. Two fifths of the rows are plain. */
 static float *random_floats(struct rng *rng, size_t n) {
     enum mood mood = pick(rng, 3) ? pick(rng, MOOD_COUNT) : MOOD_PLAIN;
     float *x = room(n, sizeof *x);
