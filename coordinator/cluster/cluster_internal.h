@@ -10,8 +10,8 @@
 #include "worker/store/store.h"
 
 /* A worker that has been silent this long while we waited for it is lost. It beats four times a
- * second from a thread of its own, so this means eight beats missed. */
-#define CLUSTER_LOST_NS (2 * MONO_S)
+ * second from a thread of its own, so this means six beats missed. */
+#define CLUSTER_LOST_NS (1500 * MONO_MS)
 
 /* While rows are away, each worker that owes a reply is pinged this often: sending to a peer whose
  * connection is gone fails at once. */

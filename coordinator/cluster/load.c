@@ -222,6 +222,23 @@ static void count_assigned(struct load *load) {
     }
 }
 
+/* "w2" before "w10": shorter names first, then by bytes. */
+static int by_name(const void *a, const void *b) {
+    const struct member *x = a, *y = b;
+    size_t n_x = strlen(x->name), n_y = strlen(y->name);
+    return n_x != n_y ? (n_x < n_y ? -1 : 1) : strcmp(x->name, y->name);
+}
+
+/* Drops members that have gone and orders the others by name, so that a placement depends on who is
+ * there and not on who came first. */
+static void order_members(struct cluster *cluster) {
+    uint32_t n = 0;
+    for (uint32_t m = 1; m <= cluster->n_members; m++)
+        if (!member_gone(&cluster->members[m])) cluster->members[++n] = cluster->members[m];
+    cluster->n_members = n;
+    qsort(cluster->members + 1, n, sizeof cluster->members[0], by_name);
+}
+
 int cluster_load(struct cluster *cluster, const struct model *model, const struct gguf *gguf,
         const struct cluster_load_options *options, struct err *err) {
     const struct model_shape *shape = model_shape(model);
@@ -230,6 +247,7 @@ int cluster_load(struct cluster *cluster, const struct model *model, const struc
     if (load.n_layer > WIRE_LAYERS_MAX)
         return err_set(err, ERR_UNSUPPORTED, "a model of %u blocks", load.n_layer);
     cluster->model = model;
+    order_members(cluster);
 
     uint32_t n_expert_max = 0;
     for (uint32_t l = 0; l < load.n_layer; l++) {

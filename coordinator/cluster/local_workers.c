@@ -193,6 +193,7 @@ void local_workers_stop(struct local_workers *workers) {
         if (worker->thread_started) pthread_join(worker->thread, NULL);
         if (worker->pid && !has_ended(worker)) {
             kill(worker->pid, SIGTERM);
+            kill(worker->pid, SIGCONT); /* a stopped process would not hear the first */
             n_left++;
         }
     }
