@@ -367,8 +367,9 @@ static int report_types(const struct model_binder *b, struct err *err) {
 
     for (uint32_t type = 0; type < DT_COUNT && at < sizeof list; type++) {
         if (b->n_bad_type[type] == 0) continue;
-        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s, used by %u tensors",
-                at ? "; " : "", dtype_name(type), b->n_bad_type[type]);
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s, used by %u tensor%s",
+                at ? "; " : "", dtype_name(type), b->n_bad_type[type],
+                b->n_bad_type[type] == 1 ? "" : "s");
     }
     if (at == 0) return 0;
     err_set(err, ERR_UNSUPPORTED, "tensor type not supported yet: %s", list);

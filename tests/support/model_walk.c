@@ -42,10 +42,17 @@ static void repack_experts(struct model_walk *walk) {
 
 int model_walk_open(struct model_walk *walk, const char *path, const struct kern_ops *kern,
         uint32_t n_threads, struct err *err) {
-    *walk = (struct model_walk){.kern = kern};
+    struct gguf *gguf = NULL;
+    *walk = (struct model_walk){0};
+    int rc = gguf_open(path, &gguf, err);
+    return rc < 0 ? rc : model_walk_load(walk, gguf, kern, n_threads, err);
+}
+
+int model_walk_load(struct model_walk *walk, struct gguf *gguf, const struct kern_ops *kern,
+        uint32_t n_threads, struct err *err) {
+    *walk = (struct model_walk){.kern = kern, .gguf = gguf};
     int rc = pool_new(n_threads, &walk->pool, err);
     if (rc < 0) return rc;
-    if ((rc = gguf_open(path, &walk->gguf, err)) < 0) return rc;
 
     const struct model_options options = {.kern = kern, .pool = walk->pool};
     if ((rc = model_load(walk->gguf, &options, &walk->model, err)) < 0) return rc;

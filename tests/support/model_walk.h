@@ -21,10 +21,14 @@ struct model_walk { /* owner: one test */
 /* Opens and loads; on failure returns the code, and the walk can be closed all the same. */
 int model_walk_open(struct model_walk *walk, const char *path, const struct kern_ops *kern,
         uint32_t n_threads, struct err *err);
+
+/* The same for a file that is open already; takes gguf, also on failure. */
+int model_walk_load(struct model_walk *walk, struct gguf *gguf, const struct kern_ops *kern,
+        uint32_t n_threads, struct err *err);
 void model_walk_close(struct model_walk *walk);
 
-/* The first MoE block's chosen experts, ascending, of the rows that were run go to routes
- * [moe block][n_total][k], at row `at`; NULL: not wanted. */
+/* Where the chosen experts of every row go: chosen[moe block][n_total][k], each row at its position,
+ * ascending. */
 struct model_walk_routes {
     int16_t *chosen;
     uint32_t n_total;
