@@ -116,7 +116,7 @@ static int open_cluster(struct app *app, uint64_t own_room, const char *hostname
             .own_worker = !app->options.no_local_experts, .own_room_bytes = own_room};
     rc = cluster_new(&options, &app->cluster, err);
     if (rc < 0) return rc;
-    if (app->options.listen && !app->options.quiet)
+    if (app->options.listen && !app->options.general.quiet)
         fprintf(stderr, "listening on %s\n", cluster_address(app->cluster, 1));
     if (app->options.local_workers == 0) return 0;
 
@@ -141,7 +141,7 @@ static int await_workers(struct app *app, struct err *err) {
     uint32_t n = app->options.wait_workers > app->options.local_workers ? app->options.wait_workers
                                                                         : app->options.local_workers;
     if (n == 0) return 0;
-    if (app->options.wait_workers && !app->options.quiet)
+    if (app->options.wait_workers && !app->options.general.quiet)
         fprintf(stderr, "waiting for %u workers (potluck join HOST:PORT)\n", n);
     return cluster_wait_joined(app->cluster, n, mono_after(app->options.wait_timeout_ns),
             look_around, app, err);
@@ -155,7 +155,7 @@ static void on_progress(void *arg, uint64_t done, uint64_t total) {
 
 static int load_model(struct app *app, struct err *err) {
     struct progress progress;
-    progress_begin(&progress, "loading", true, app->options.quiet);
+    progress_begin(&progress, "loading", true, app->options.general.quiet);
     struct model_options options = {.kern = app->kern, .pool = app->pool, .progress = on_progress,
             .progress_arg = &progress};
     int rc = model_load(app->gguf, &options, &app->model, err);
@@ -173,7 +173,7 @@ static int place_experts(struct app *app, bool with_mtp, struct err *err) {
         load.plan_text = plan_text.bytes ? plan_text.bytes : "";
     }
     struct progress progress;
-    progress_begin(&progress, "placing experts", true, app->options.quiet);
+    progress_begin(&progress, "placing experts", true, app->options.general.quiet);
     load.progress = on_progress;
     load.progress_arg = &progress;
     if (rc == 0) rc = cluster_load(app->cluster, app->model, app->gguf, &load, err);

@@ -14,6 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The options of every command. */
+struct app_general {
+    const char *config;
+    bool json;
+    bool verbose;
+    bool quiet;
+    bool help;
+    bool version;
+};
+
 /* The options that run, eval and bench share (names as on the command line). */
 struct app_options {
     uint32_t threads; /* 0: physical cores */
@@ -34,12 +44,7 @@ struct app_options {
     uint32_t spec_max;
     const char *trace;
     const char *fault;
-    const char *config;
-    bool json;
-    bool verbose;
-    bool quiet;
-    bool help;
-    bool version;
+    struct app_general general;
 };
 
 #define APP_OPTIONS_DEFAULTS                                                                       \
@@ -49,14 +54,27 @@ struct app_options {
         .spec = "auto"                                                                             \
     }
 
-/* Parses a command line by the command's own table and the shared one, --config first; checks the
- * shared values. ERR_USAGE. config_text owns what the config file's values point into. */
-int app_parse(const struct opt *own, struct app_options *options, int argc, char **argv,
-        struct opt_words *out_words, struct buf *config_text, struct err *err);
+/* What a command is called and how it is used; own is its table (ends with OPT_END). */
+struct app_command {
+    const char *name;
+    const char *usage;
+    const char *examples;
+    const struct opt *own;
+};
 
-/* Help of a command: usage line, both tables, examples. */
-void app_help(const char *usage, const struct opt *own, struct app_options *options,
-        const char *examples);
+/* Parses the command line of a command: its own options and the general ones, --config first.
+ * ERR_USAGE. config_text owns what the config file's values point into. */
+int app_parse_general(const struct app_command *command, struct app_general *general, int argc,
+        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err);
+
+/* The same with the shared options too, whose values are checked. */
+int app_parse(const struct app_command *command, struct app_options *options, int argc,
+        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err);
+
+/* When --help or --version was given: prints it and returns true. options: NULL for commands that
+ * have only the general ones. */
+bool app_told(const struct app_command *command, const struct app_general *general,
+        struct app_options *options);
 
 /* Reads --kv. ERR_USAGE. */
 int app_kv_type(const struct app_options *options, enum dtype *out_type, struct err *err);

@@ -9,7 +9,23 @@
 #include <string.h>
 
 #define CONFIG_BYTES_MAX (1 << 20)
-#define TABLE_MAX 40
+#define TABLE_MAX 32
+#define GENERAL_MAX 8
+
+static void general_table(struct app_general *g, struct opt table[GENERAL_MAX]) {
+    const struct opt rows[] = {
+            {NULL, 0, OPT_HEADING, NULL, NULL, "general"},
+            {"config", 0, OPT_STR, &g->config, "FILE", "options from an INI file; the command line wins"},
+            {"json", 0, OPT_FLAG, &g->json, NULL, "one JSON object on stdout"},
+            {"verbose", 'v', OPT_FLAG, &g->verbose, NULL, "more log"},
+            {"quiet", 'q', OPT_FLAG, &g->quiet, NULL, "no progress and no log"},
+            {"help", 'h', OPT_FLAG, &g->help, NULL, "this text"},
+            {"version", 0, OPT_FLAG, &g->version, NULL, "print the version"},
+            OPT_END,
+    };
+    _Static_assert(ARRAY_LEN(rows) <= GENERAL_MAX, "the general option table has grown");
+    memcpy(table, rows, sizeof rows);
+}
 
 /* The shared table, pointing into options. */
 static void shared_table(struct app_options *o, struct opt table[TABLE_MAX]) {
@@ -34,13 +50,6 @@ static void shared_table(struct app_options *o, struct opt table[TABLE_MAX]) {
             {"spec-max", 0, OPT_U32, &o->spec_max, "N", "longest draft"},
             {"trace", 0, OPT_STR, &o->trace, "FILE", "record routing decisions (not supported yet)"},
             {"fault", 0, OPT_STR, &o->fault, "SPEC", "inject faults (not supported yet)"},
-            {NULL, 0, OPT_HEADING, NULL, NULL, "general"},
-            {"config", 0, OPT_STR, &o->config, "FILE", "options from an INI file; the command line wins"},
-            {"json", 0, OPT_FLAG, &o->json, NULL, "one JSON object on stdout"},
-            {"verbose", 'v', OPT_FLAG, &o->verbose, NULL, "more log"},
-            {"quiet", 'q', OPT_FLAG, &o->quiet, NULL, "no progress and no log"},
-            {"help", 'h', OPT_FLAG, &o->help, NULL, "this text"},
-            {"version", 0, OPT_FLAG, &o->version, NULL, "print the version"},
             OPT_END,
     };
     _Static_assert(ARRAY_LEN(rows) <= TABLE_MAX, "the shared option table has grown");
@@ -79,38 +88,65 @@ static int check(const struct app_options *o, struct err *err) {
     return rc;
 }
 
-int app_parse(const struct opt *own, struct app_options *options, int argc, char **argv,
-        struct opt_words *out_words, struct buf *config_text, struct err *err) {
-    struct opt shared[TABLE_MAX];
-    shared_table(options, shared);
-    const struct opt *const tables[] = {own, shared, NULL};
-
-    /* first pass: only to find --config, whose values the command line then overrides */
+/* Reads --config between two passes over the command line, so that flags win. */
+static int parse(const struct opt *const *tables, const struct opt *own,
+        const struct app_general *general, int argc, char **argv, struct opt_words *out_words,
+        struct buf *config_text, struct err *err) {
     int rc = opt_parse(tables, argc, argv, out_words, err);
-    if (rc == 0 && options->config) {
-        const char *path = options->config;
-        rc = buf_read_file(config_text, path, CONFIG_BYTES_MAX, err);
-        if (rc == 0) rc = opt_parse_ini(tables, config_text->bytes, path, err);
-        for (const struct opt *o = own; rc == 0 && (o->name || o->kind == OPT_HEADING); o++)
-            if (o->kind == OPT_STRS) ((struct opt_strs *)o->to)->n = 0;
-        if (rc == 0) rc = opt_parse(tables, argc, argv, out_words, err);
-    }
-    if (rc < 0 || options->help || options->version) return rc;
+    if (rc < 0 || !general->config) return rc;
 
-    log_set_level(options->quiet ? LOG_LEVEL_ERR
-                    : options->verbose ? LOG_LEVEL_DEBUG
+    const char *path = general->config;
+    rc = buf_read_file(config_text, path, CONFIG_BYTES_MAX, err);
+    for (const struct opt *o = own; rc == 0 && (o->name || o->kind == OPT_HEADING); o++)
+        if (o->kind == OPT_STRS) ((struct opt_strs *)o->to)->n = 0;
+    if (rc == 0 && config_text->bytes) rc = opt_parse_ini(tables, config_text->bytes, path, err);
+    if (rc == 0) rc = opt_parse(tables, argc, argv, out_words, err);
+    return rc;
+}
+
+static void set_log_level(const struct app_general *general) {
+    log_set_level(general->quiet ? LOG_LEVEL_ERR
+                    : general->verbose ? LOG_LEVEL_DEBUG
                                        : LOG_LEVEL_WARN);
+}
+
+int app_parse_general(const struct app_command *command, struct app_general *general, int argc,
+        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err) {
+    struct opt table[GENERAL_MAX];
+    general_table(general, table);
+    const struct opt *const tables[] = {command->own, table, NULL};
+    int rc = parse(tables, command->own, general, argc, argv, out_words, config_text, err);
+    set_log_level(general);
+    return rc;
+}
+
+int app_parse(const struct app_command *command, struct app_options *options, int argc,
+        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err) {
+    struct opt shared[TABLE_MAX], general[GENERAL_MAX];
+    shared_table(options, shared);
+    general_table(&options->general, general);
+    const struct opt *const tables[] = {command->own, shared, general, NULL};
+    int rc = parse(tables, command->own, &options->general, argc, argv, out_words, config_text, err);
+    if (rc < 0 || options->general.help || options->general.version) return rc;
+    set_log_level(&options->general);
     return check(options, err);
 }
 
-void app_help(const char *usage, const struct opt *own, struct app_options *options,
-        const char *examples) {
-    struct opt shared[TABLE_MAX];
-    shared_table(options, shared);
-    const struct opt *const tables[] = {own, shared, NULL};
-    printf("usage: %s\n\n", usage);
-    opt_print(tables, stdout);
-    printf("\nexamples:\n%s", examples);
+bool app_told(const struct app_command *command, const struct app_general *general,
+        struct app_options *options) {
+    if (general->help) {
+        struct opt shared[TABLE_MAX] = {OPT_END}, general_rows[GENERAL_MAX];
+        struct app_general unused;
+        if (options) shared_table(options, shared);
+        general_table(&unused, general_rows);
+        const struct opt *const tables[] = {command->own, shared, general_rows, NULL};
+        printf("usage: %s\n\n", command->usage);
+        opt_print(tables, stdout);
+        printf("\nexamples:\n%s", command->examples);
+    } else if (general->version) {
+        puts("potluck " POTLUCK_VERSION);
+    }
+    return general->help || general->version;
 }
 
 int app_kv_type(const struct app_options *options, enum dtype *out_type, struct err *err) {

@@ -174,10 +174,11 @@ static uint32_t positions_needed(const struct bench *bench) {
 
 static int report(struct bench *bench, const char *sha, struct err *err) {
     struct app *app = bench->app;
+    uint64_t per_token = bytes_per_token(app);
+    uint64_t rss = mem_peak_rss_bytes(); /* before the probe takes memory of its own */
     double bandwidth = read_bandwidth(app->pool);
-    uint64_t per_token = bytes_per_token(app), rss = mem_peak_rss_bytes();
     json_t *results = json_array();
-    if (!app->options.json)
+    if (!app->options.general.json)
         printf("%-12s %12s %12s %12s   tokens/s, %u runs\n", "test", "min", "median", "max",
                 bench->reps);
     for (uint32_t t = 0; t < bench->n_tests; t++) {
@@ -187,10 +188,10 @@ static int report(struct bench *bench, const char *sha, struct err *err) {
         double median = test->samples[bench->reps / 2];
         json_array_append_new(results, json_pack("{s:s, s:f, s:f, s:f}", "test", test->name,
                                               "tps_min", min, "tps_median", median, "tps_max", max));
-        if (!app->options.json)
+        if (!app->options.general.json)
             printf("%-12s %12.2f %12.2f %12.2f\n", test->name, min, median, max);
     }
-    if (app->options.json)
+    if (app->options.general.json)
         return report_print(json_pack("{s:o, s:s, s:s, s:i, s:o, s:I, s:I, s:f}", "results", results,
                                     "logits_sha256", sha, "isa", app->kern->name, "threads",
                                     (int)pool_n_threads(app->pool), "workers",
@@ -211,7 +212,7 @@ static int measure(struct bench *bench, struct err *err) {
     uint64_t total = (uint64_t)bench->n_tests * bench->reps, done = 0;
     int rc = 0;
     sha256_init(&bench->sha);
-    progress_begin(&progress, "measuring", false, bench->app->options.quiet);
+    progress_begin(&progress, "measuring", false, bench->app->options.general.quiet);
     for (uint32_t t = 0; rc == 0 && t < bench->n_tests; t++) {
         rc = run_sample(bench, &bench->tests[t], 0, err); /* warms caches up */
         for (uint32_t rep = 0; rc == 0 && rep < bench->reps; rep++) {
@@ -248,18 +249,19 @@ int cmd_bench(int argc, char **argv) {
             {"floor", 0, OPT_FLAG, &floor_wanted, NULL, "compare with the floor (not supported yet)"},
             OPT_END,
     };
+    const struct app_command command = {.name = "bench", .own = own,
+            .usage = "potluck bench MODEL [OPTIONS]",
+            .examples = "  potluck bench model.gguf\n"
+                        "  potluck bench model.gguf --pp 0 --tg 64 --rows 1,2,4,8 --json\n"};
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;
     struct app app = {0};
     struct bench *bench = calloc(1, sizeof *bench);
 
-    int rc = bench ? app_parse(own, &app_options, argc, argv, &words, &config, &err)
+    int rc = bench ? app_parse(&command, &app_options, argc, argv, &words, &config, &err)
                    : err_set(&err, ERR_NO_MEMORY, "no memory for the samples");
-    if (rc == 0 && app_options.help) {
-        app_help("potluck bench MODEL [OPTIONS]", own, &app_options,
-                "  potluck bench model.gguf\n"
-                "  potluck bench model.gguf --pp 0 --tg 64 --rows 1,2,4,8 --json\n");
+    if (rc == 0 && app_told(&command, &app_options.general, &app_options)) {
         free(bench);
         buf_fini(&config);
         return 0;

@@ -188,7 +188,7 @@ static int print_result(const struct app *app, const struct evaluation *e, const
         double seconds, struct err *err) {
     size_t n_scored = e->tokens->n > 1 ? e->tokens->n - 1 : 0;
     double nll = n_scored ? e->nll / (double)n_scored : 0;
-    if (app->options.json)
+    if (app->options.general.json)
         return report_print(json_pack("{s:I, s:f, s:f, s:s, s:f, s:o}", "tokens",
                                     (json_int_t)e->tokens->n, "nll", nll, "perplexity", exp(nll),
                                     "logits_sha256", sha, "seconds", seconds, "workers",
@@ -212,7 +212,7 @@ static int evaluate(const struct eval_options *options, struct app *app,
             .mtp = options->mtp_path != NULL, .mtp_logits = e.mtp ? on_mtp_logits : NULL,
             .hidden = e.hidden ? on_hidden : NULL, .routes = e.routes ? on_routes : NULL,
             .progress = on_progress, .stop = on_stop};
-    progress_begin(&e.progress, "evaluating", false, app->options.quiet);
+    progress_begin(&e.progress, "evaluating", false, app->options.general.quiet);
     uint64_t start = mono_now();
     if (rc == 0)
         rc = engine_eval(app->engine, app->session, tokens->ids, (uint32_t)tokens->n, &sink, err);
@@ -255,21 +255,21 @@ int cmd_eval(int argc, char **argv) {
             {"hidden", 0, OPT_STR, &options.hidden_path, "OUT.npy", "hidden states before the head"},
             OPT_END,
     };
+    const struct app_command command = {.name = "eval", .own = own,
+            .usage = "potluck eval MODEL (--text FILE | --tokens FILE) [OPTIONS]",
+            .examples = "  potluck eval model.gguf --text book.txt\n"
+                        "  potluck eval model.gguf --tokens ids.json --logits out.npy --kv f32 --json\n"};
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;
     struct app app = {0};
     struct tok_ids tokens = {0};
 
-    int rc = app_parse(own, &app_options, argc, argv, &words, &config, &err);
-    if (rc == 0 && app_options.help) {
-        app_help("potluck eval MODEL (--text FILE | --tokens FILE) [OPTIONS]", own, &app_options,
-                "  potluck eval model.gguf --text book.txt\n"
-                "  potluck eval model.gguf --tokens ids.json --logits out.npy --kv f32 --json\n");
+    int rc = app_parse(&command, &app_options, argc, argv, &words, &config, &err);
+    if (rc == 0 && app_told(&command, &app_options.general, &app_options)) {
         buf_fini(&config);
         return 0;
     }
-    if (rc == 0 && app_options.version) return puts("potluck " POTLUCK_VERSION) < 0;
     if (rc == 0 && words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
     if (rc == 0 && !options.text_path == !options.tokens_path)
         rc = err_set(&err, ERR_USAGE, "give either --text FILE or --tokens FILE");

@@ -119,32 +119,32 @@ static void print_tensors(const struct gguf *gguf) {
 }
 
 int cmd_inspect(int argc, char **argv) {
-    bool json = false, tensors = false, help = false;
+    bool tensors = false;
+    struct app_general general = {0};
     const struct opt own[] = {
             {"tensors", 0, OPT_FLAG, &tensors, NULL, "list every tensor"},
-            {"json", 0, OPT_FLAG, &json, NULL, "one JSON object on stdout"},
-            {"help", 'h', OPT_FLAG, &help, NULL, "this text"},
             OPT_END,
     };
-    const struct opt *const tables[] = {own, NULL};
+    const struct app_command command = {.name = "inspect", .own = own,
+            .usage = "potluck inspect MODEL [OPTIONS]",
+            .examples = "  potluck inspect model.gguf\n"
+                        "  potluck inspect model-00001-of-00003.gguf --tensors\n"};
     struct opt_words words;
+    struct buf config = {0};
     struct err err = ERR_INIT;
     struct gguf *gguf = NULL;
-
-    int rc = opt_parse(tables, argc, argv, &words, &err);
-    if (rc == 0 && help) {
-        puts("usage: potluck inspect MODEL [OPTIONS]\n");
-        opt_print(tables, stdout);
-        puts("\nexamples:\n  potluck inspect model.gguf\n  potluck inspect model-00001-of-00003.gguf --tensors");
-        return 0;
-    }
-    if (rc == 0 && words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
-    if (rc == 0) rc = gguf_open(words.words[0], &gguf, &err);
     struct inspection in = {0};
-    if (rc == 0) rc = inspect(gguf, &in, &err);
-    if (rc == 0 && json) rc = print_json(gguf, &in, &err);
-    if (rc == 0 && !json) print_text(gguf, &in);
-    if (rc == 0 && !json && tensors) print_tensors(gguf);
-    gguf_free(gguf);
+
+    int rc = app_parse_general(&command, &general, argc, argv, &words, &config, &err);
+    if (rc == 0 && !app_told(&command, &general, NULL)) {
+        if (words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
+        if (rc == 0) rc = gguf_open(words.words[0], &gguf, &err);
+        if (rc == 0) rc = inspect(gguf, &in, &err);
+        if (rc == 0 && general.json) rc = print_json(gguf, &in, &err);
+        if (rc == 0 && !general.json) print_text(gguf, &in);
+        if (rc == 0 && !general.json && tensors) print_tensors(gguf);
+        gguf_free(gguf);
+    }
+    buf_fini(&config);
     return rc < 0 ? app_fail("inspect", &err) : 0;
 }

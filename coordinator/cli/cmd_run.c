@@ -123,7 +123,7 @@ static void print_summary(const struct app *app, const struct run_options *optio
 
 static int answer(struct app *app, struct run_options *options, const struct tok_ids *prompt,
         struct err *err) {
-    struct output out = {.json = app->options.json};
+    struct output out = {.json = app->options.general.json};
     struct generate_options generation = {.sample = options->sample, .n_max = options->n,
             .ignore_eos = options->ignore_eos, .arg = &out, .text = on_text,
             .progress = on_progress, .interrupted = on_interrupted};
@@ -132,7 +132,7 @@ static int answer(struct app *app, struct run_options *options, const struct tok
         generation.stops[generation.n_stops++] = options->stops.values[i];
 
     struct generate_result result = {0};
-    progress_begin(&out.progress, "reading the prompt", false, app->options.quiet);
+    progress_begin(&out.progress, "reading the prompt", false, app->options.general.quiet);
     cluster_reset_counters(app->cluster);
     int rc = generate(app->engine, app->session, app->tok, prompt->ids, (uint32_t)prompt->n,
             &generation, &result, err);
@@ -141,7 +141,7 @@ static int answer(struct app *app, struct run_options *options, const struct tok
     if (!out.json && result.tokens.n && fputs("\n", stdout) == EOF) out.write_failed = true;
     if (rc == 0 && out.json) rc = print_json(app, &result, prompt, &out, options->seed, err);
     if (rc == 0 && out.write_failed) rc = err_set(err, ERR_IO, "cannot write to stdout");
-    if (rc == 0 && !app->options.quiet)
+    if (rc == 0 && !app->options.general.quiet)
         print_summary(app, options, &result, prompt->n, options->seed);
     generate_result_fini(&result);
     buf_fini(&out.text);
@@ -202,20 +202,20 @@ int cmd_run(int argc, char **argv) {
             {"stats", 0, OPT_FLAG, &options.show_stats, NULL, "show who holds what and where the time went"},
             OPT_END,
     };
+    const struct app_command command = {.name = "run", .own = own,
+            .usage = "potluck run MODEL (-p TEXT | -f FILE | < FILE) [OPTIONS]",
+            .examples = "  potluck run model.gguf -p \"What is a bridge?\"\n"
+                        "  potluck run model.gguf -p \"Hello\" --temp 0 -n 100 --local-workers 3 --stats\n"
+                        "  potluck run model.gguf --listen 0.0.0.0:7777 --wait-workers 2 -p \"Hello\"\n"
+                        "      and on two other machines: potluck join ADDRESS:7777\n"};
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;
-    int rc = app_parse(own, &app_options, argc, argv, &words, &config, &err);
-    if (rc == 0 && app_options.help) {
-        app_help("potluck run MODEL (-p TEXT | -f FILE | < FILE) [OPTIONS]", own, &app_options,
-                "  potluck run model.gguf -p \"What is a bridge?\"\n"
-                "  potluck run model.gguf -p \"Hello\" --temp 0 -n 100 --local-workers 3 --stats\n"
-                "  potluck run model.gguf --listen 0.0.0.0:7777 --wait-workers 2 -p \"Hello\"\n"
-                "      and on two other machines: potluck join ADDRESS:7777\n");
+    int rc = app_parse(&command, &app_options, argc, argv, &words, &config, &err);
+    if (rc == 0 && app_told(&command, &app_options.general, &app_options)) {
         buf_fini(&config);
         return 0;
     }
-    if (rc == 0 && app_options.version) return puts("potluck " POTLUCK_VERSION) < 0;
     if (rc == 0 && words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
     if (rc == 0 && options.prompt && options.file)
         rc = err_set(&err, ERR_USAGE, "give either -p TEXT or -f FILE");

@@ -16,7 +16,6 @@ struct tokenize_options {
     const char *decode;
     bool special;
     bool json;
-    bool help;
 };
 
 /* A piece for JSON: bytes that are no UTF-8 by themselves (half a character) become U+FFFD. */
@@ -82,36 +81,40 @@ static int decode(const struct tokenize_options *options, const struct tok *tok,
     return rc;
 }
 
+static int tokenize(const struct tokenize_options *options, const struct opt_words *words,
+        struct err *err) {
+    struct gguf *gguf = NULL;
+    struct tok *tok = NULL;
+    if (words->n != 1) return err_set(err, ERR_USAGE, "expected one model file");
+    int rc = gguf_open(words->words[0], &gguf, err);
+    if (rc == 0) rc = tok_load(gguf, &tok, err);
+    if (rc == 0) rc = options->decode ? decode(options, tok, err) : encode(options, tok, err);
+    tok_free(tok);
+    gguf_free(gguf);
+    return rc;
+}
+
 int cmd_tokenize(int argc, char **argv) {
     struct tokenize_options options = {0};
+    struct app_general general = {0};
     const struct opt own[] = {
             {"text", 0, OPT_STR, &options.text, "TEXT", "the text (default: standard input)"},
             {"file", 'f', OPT_STR, &options.file, "FILE", "read the text from a file"},
             {"decode", 0, OPT_STR, &options.decode, "IDS", "the other way: ids to text"},
             {"special", 0, OPT_FLAG, &options.special, NULL, "read special tokens in the text (show them)"},
-            {"json", 0, OPT_FLAG, &options.json, NULL, "one JSON object on stdout"},
-            {"help", 'h', OPT_FLAG, &options.help, NULL, "this text"},
             OPT_END,
     };
-    const struct opt *const tables[] = {own, NULL};
+    const struct app_command command = {.name = "tokenize", .own = own,
+            .usage = "potluck tokenize MODEL [--text TEXT | -f FILE | --decode IDS] [OPTIONS]",
+            .examples = "  potluck tokenize model.gguf --text \"What is a bridge?\" --json\n"
+                        "  potluck tokenize model.gguf --decode \"521 409 414\"\n"};
     struct opt_words words;
+    struct buf config = {0};
     struct err err = ERR_INIT;
-    struct gguf *gguf = NULL;
-    struct tok *tok = NULL;
 
-    int rc = opt_parse(tables, argc, argv, &words, &err);
-    if (rc == 0 && options.help) {
-        puts("usage: potluck tokenize MODEL [--text TEXT | -f FILE | --decode IDS] [OPTIONS]\n");
-        opt_print(tables, stdout);
-        puts("\nexamples:\n  potluck tokenize model.gguf --text \"What is a bridge?\" --json\n"
-             "  potluck tokenize model.gguf --decode \"521 409 414\"");
-        return 0;
-    }
-    if (rc == 0 && words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
-    if (rc == 0) rc = gguf_open(words.words[0], &gguf, &err);
-    if (rc == 0) rc = tok_load(gguf, &tok, &err);
-    if (rc == 0) rc = options.decode ? decode(&options, tok, &err) : encode(&options, tok, &err);
-    tok_free(tok);
-    gguf_free(gguf);
+    int rc = app_parse_general(&command, &general, argc, argv, &words, &config, &err);
+    options.json = general.json;
+    if (rc == 0 && !app_told(&command, &general, NULL)) rc = tokenize(&options, &words, &err);
+    buf_fini(&config);
     return rc < 0 ? app_fail("tokenize", &err) : 0;
 }

@@ -67,7 +67,7 @@ static void decode_with(uint32_t n_workers) {
     options.transport = "inproc";
     options.local_workers = n_workers;
     options.threads = 2;
-    options.quiet = true;
+    options.general.quiet = true;
     options.ctx = 256;
     const char *model = "deploy/demo/potluck-demo.gguf";
     if (app_open(&app, &options, model, &(struct app_needs){0}, &err) < 0)

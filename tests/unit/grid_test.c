@@ -120,7 +120,7 @@ static float *logits_with(const char *model, int grid_bits, const int32_t *token
     struct app_needs needs = {.n_ctx = N_TOKENS, .grid_bits = grid_bits};
     struct app app = {0};
     struct err err = ERR_INIT;
-    options.quiet = true;
+    options.general.quiet = true;
     options.kv = "f32";
     if (app_open(&app, &options, model, &needs, &err) < 0) fail_msg("%s: %s", err.where, err.what);
     struct rows rows = {.n_vocab = app.summary.shape.n_vocab};
