@@ -83,9 +83,9 @@ static void widen(enum dtype kv_type, const uint8_t *row, uint32_t n, float *out
 static void merge(struct partial *into, const struct partial *t, uint32_t n_dim_v) {
     float max = t->m > into->m ? t->m : into->m;
     float a = math_exp(into->m - max), b = math_exp(t->m - max);
-    into->l = fmaf(into->l, a, t->l * b);
+    into->l = math_fma(into->l, a, t->l * b);
     for (uint32_t i = 0; i < n_dim_v; i++)
-        into->o[i] = fmaf(into->o[i], a, t->o[i] * b);
+        into->o[i] = math_fma(into->o[i], a, t->o[i] * b);
     into->m = max;
 }
 
@@ -115,7 +115,7 @@ static void attend_tile(const struct kern_attn *attn, const float *q, uint32_t j
         sum.v[(j - tile0) % LANES] += weight;
         widen(attn->kv_type, (const uint8_t *)attn->v + j * v_bytes, attn->n_dim_v, wide);
         for (uint32_t i = 0; i < attn->n_dim_v; i++)
-            out->o[i] = fmaf(weight, wide[i], out->o[i]);
+            out->o[i] = math_fma(weight, wide[i], out->o[i]);
     }
     out->l = lanes_sum(sum);
 }

@@ -70,12 +70,14 @@ static inline float f32_nan(void) {
     return f32_from_bits(0x7fc00000);
 }
 
-/* Exact. Exponent and fraction are moved into place and the bias is corrected by a multiplication,
- * which also normalises subnormals; infinity and NaN get their exponent back. */
+/* Exact. Exponent and fraction are moved into place and the exponent's bias is corrected; subnormals
+ * are whole numbers of 2^-24. Infinity and NaN get the highest exponent again. */
 static inline float f16_to_f32(uint16_t half) {
-    uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
-    uint32_t bits = f32_bits(f32_from_bits(magnitude) * 0x1p112f);
-    if ((half & 0x7c00) == 0x7c00) bits = magnitude | 0x7f800000;
+    uint32_t magnitude = half & 0x7fff;
+    uint32_t normal = (magnitude << 13) + (112U << 23);
+    uint32_t special = normal + (112U << 23);
+    uint32_t subnormal = f32_bits((float)(int32_t)magnitude * 0x1p-24f);
+    uint32_t bits = magnitude < 0x400 ? subnormal : magnitude < 0x7c00 ? normal : special;
     return f32_from_bits(bits | (uint32_t)(half & 0x8000) << 16);
 }
 

@@ -4,7 +4,8 @@
  * long as every piece but the last has a multiple of 16 elements. Pure functions, any thread. */
 #pragma once
 
-#include <math.h>
+#include "kernels/ref/fma_ref.h"
+
 #include <stddef.h>
 
 #define LANES 16
@@ -24,9 +25,9 @@ static inline void lanes_add_products(
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t l = 0; l < LANES; l++)
-            lanes->v[l] = fmaf(w[i + l], x[i + l], lanes->v[l]);
+            lanes->v[l] = math_fma(w[i + l], x[i + l], lanes->v[l]);
     for (size_t l = 0; i + l < n; l++)
-        lanes->v[l] = fmaf(w[i + l], x[i + l], lanes->v[l]);
+        lanes->v[l] = math_fma(w[i + l], x[i + l], lanes->v[l]);
 }
 
 /* lanes += x[i]. */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/ref/blocks.h"
+#include "kernels/ref/fma_ref.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -37,17 +38,17 @@
  *   5. x < EXP_MIN: +0;  x > EXP_MAX: +infinity;  x is NaN: x. These replace 4, whose bits are then
  *      meaningless. At x = EXP_MAX n is 128 but p is below 1, so 4 does not overflow. */
 static inline float math_exp(float x) {
-    float t = fmaf(x, MATH_LOG2E, MATH_ROUND);
+    float t = math_fma(x, MATH_LOG2E, MATH_ROUND);
     float n = t - MATH_ROUND;
-    float r = fmaf(n, -MATH_LN2_HI, x);
-    r = fmaf(n, -MATH_LN2_LO, r);
+    float r = math_fma(n, -MATH_LN2_HI, x);
+    r = math_fma(n, -MATH_LN2_LO, r);
     float p = MATH_EXP_C6;
-    p = fmaf(p, r, MATH_EXP_C5);
-    p = fmaf(p, r, MATH_EXP_C4);
-    p = fmaf(p, r, MATH_EXP_C3);
-    p = fmaf(p, r, MATH_EXP_C2);
-    p = fmaf(p, r, 1.0f);
-    p = fmaf(p, r, 1.0f);
+    p = math_fma(p, r, MATH_EXP_C5);
+    p = math_fma(p, r, MATH_EXP_C4);
+    p = math_fma(p, r, MATH_EXP_C3);
+    p = math_fma(p, r, MATH_EXP_C2);
+    p = math_fma(p, r, 1.0f);
+    p = math_fma(p, r, 1.0f);
     float y = f32_from_bits(f32_bits(p) + (f32_bits(t) << 23));
     if (x < MATH_EXP_MIN) y = 0.0f;
     if (x > MATH_EXP_MAX) y = INFINITY;

@@ -6,6 +6,7 @@
 #include "kernels/ref/ref.h"
 
 #include "kernels/ref/blocks.h"
+#include "kernels/ref/fma_ref.h"
 #include "kernels/ref/lanes.h"
 
 #include "proto/base/err.h"
@@ -31,55 +32,66 @@ static void tile_init(
         tile->row[r] = rows != NULL ? rows[first + r] : first + r;
 }
 
-static int32_t dot_16(const int8_t *restrict a, const int8_t *restrict b) {
+/* w[i] = sc[i / 16] * q[i], the factors of isum in rule 3. At most 128 * 32 in magnitude (Q6_K). */
+static inline void scale_quants(const struct block *b, uint32_t n_elems, int16_t *restrict w) {
+    for (uint32_t s = 0; s < n_elems / BLOCK_SUB_ELEMS; s++)
+        for (uint32_t i = 16 * s; i < 16 * s + 16; i++)
+            w[i] = (int16_t)(b->sc[s] * b->q[i]);
+}
+
+static inline int32_t dot(const int16_t *restrict w, const int8_t *restrict x, uint32_t n) {
     int32_t sum = 0;
-    for (uint32_t i = 0; i < 16; i++)
-        sum += a[i] * b[i];
+    for (uint32_t i = 0; i < n; i++)
+        sum += w[i] * x[i];
     return sum;
 }
 
-static int32_t dot_block(const struct block *b, uint32_t n_subs, const int8_t *x) {
+/* msum of rule 3: sum x, or sum_s mn[s] sum_16 x. */
+static inline int32_t min_sum(
+        const struct block *b, enum block_min min, uint32_t n_elems, const int16_t *sum16) {
+    if (min == BLOCK_MIN_ADD) return sum16[0] + sum16[1];
     int32_t sum = 0;
-    for (uint32_t s = 0; s < n_subs; s++)
-        sum += b->sc[s] * dot_16(b->q + 16 * s, x + 16 * s);
-    return sum;
-}
-
-/* What the minimum multiplies: sum x, or sum_s mn[s] sum_16 x. */
-static int32_t min_sum(
-        const struct block *b, enum block_min min, uint32_t n_subs, const int16_t *sum16) {
-    int32_t sum = 0;
-    for (uint32_t s = 0; s < n_subs; s++)
-        sum += min == BLOCK_MIN_ADD ? sum16[s] : b->mn[s] * sum16[s];
+    for (uint32_t s = 0; s < n_elems / BLOCK_SUB_ELEMS; s++)
+        sum += b->mn[s] * sum16[s];
     return sum;
 }
 
 /* acc + what one weight block and one activation block add, by rule 3. */
-static float add_block(float acc, const struct block *b, enum block_min min, uint32_t n_subs,
-        float dx, const int8_t *q, const int16_t *sum16) {
-    acc = fmaf(b->d * dx, (float)dot_block(b, n_subs, q), acc);
+static inline float add_block(float acc, const struct block *b, const int16_t *w,
+        enum block_min min, uint32_t n_elems, float dx, const int8_t *q, const int16_t *sum16) {
+    acc = math_fma(b->d * dx, (float)dot(w, q, n_elems), acc);
     if (min == BLOCK_MIN_NONE) return acc;
     float mw = b->m * dx;
-    return fmaf(min == BLOCK_MIN_ADD ? mw : -mw, (float)min_sum(b, min, n_subs, sum16), acc);
+    return math_fma(min == BLOCK_MIN_ADD ? mw : -mw, (float)min_sum(b, min, n_elems, sum16), acc);
 }
 
-/* One output row of a quantised matrix times a tile of rows: acc[r] for r < tile->n. */
-static void dot_quantised(const struct block_format *format, const uint8_t *w,
-        const struct kern_act *x, const struct row_tile *tile, float *acc) {
-    uint32_t n_blocks = x->n_in / format->n_elems;
-    uint32_t n_subs = format->n_elems / BLOCK_SUB_ELEMS;
+/* One output row of a quantised matrix times a tile of rows: acc[r] for r < tile->n. Inlined into
+ * both callers below, where n_elems is a constant. */
+static inline __attribute__((always_inline)) void dot_blocks(const struct block_format *format,
+        uint32_t n_elems, const uint8_t *w, const struct kern_act *x, const struct row_tile *tile,
+        float *acc) {
+    uint32_t n_blocks = x->n_in / n_elems;
     for (uint32_t r = 0; r < tile->n; r++)
         acc[r] = 0.0f;
     for (uint32_t k = 0; k < n_blocks; k++, w += format->n_bytes) {
         struct block b;
+        int16_t scaled[BLOCK_ELEMS_MAX];
         format->decode(w, &b);
+        scale_quants(&b, n_elems, scaled);
         for (uint32_t r = 0; r < tile->n; r++) {
-            size_t row = tile->row[r];
-            acc[r] = add_block(acc[r], &b, format->min, n_subs, x->d[row * n_blocks + k],
-                    x->q + row * x->n_in + (size_t)k * format->n_elems,
-                    x->sum16 + row * (x->n_in / 16) + (size_t)k * n_subs);
+            size_t at = (size_t)tile->row[r] * n_blocks + k;
+            acc[r] = add_block(acc[r], &b, scaled, format->min, n_elems, x->d[at],
+                    x->q + at * n_elems, x->sum16 + at * (n_elems / BLOCK_SUB_ELEMS));
         }
     }
+}
+
+static void dot_quantised(const struct block_format *format, const uint8_t *w,
+        const struct kern_act *x, const struct row_tile *tile, float *acc) {
+    if (format->n_elems == 32)
+        dot_blocks(format, 32, w, x, tile, acc);
+    else
+        dot_blocks(format, 256, w, x, tile, acc);
 }
 
 /* The same for a float matrix, widened piece by piece. */

@@ -61,7 +61,7 @@ void ref_rope(enum kern_rope kind, float *x, uint32_t n_heads, size_t head_strid
             float *p0 = kind == KERN_ROPE_NORM ? x + 2 * i : x + i;
             float *p1 = kind == KERN_ROPE_NORM ? p0 + 1 : p0 + half;
             float x0 = *p0, x1 = *p1;
-            *p0 = fmaf(x0, cos[i], -(x1 * sin[i]));
-            *p1 = fmaf(x0, sin[i], x1 * cos[i]);
+            *p0 = math_fma(x0, cos[i], -(x1 * sin[i]));
+            *p1 = math_fma(x0, sin[i], x1 * cos[i]);
         }
 }

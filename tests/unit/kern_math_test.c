@@ -20,6 +20,48 @@ static double ulp_of(double value) {
     return ldexp(1.0, e - 24);
 }
 
+/* A float whose exponent field lies in [low, low + n) and whose fraction has few bits now and then,
+ * so that sums end in the middle between two floats. */
+static float random_near(struct rng *rng, uint32_t low, uint32_t n) {
+    uint32_t bits = (uint32_t)rng_next(rng) & 0x807fffff;
+    if (rng_below(rng, 2)) bits &= 0xfffff000;
+    return f32_from_bits(bits | (low + (uint32_t)rng_below(rng, n)) << 23);
+}
+
+/* The library's fmaf is correctly rounded by the C standard's Annex F. */
+static void fused_multiply_add_rounds_once(void **state) {
+    (void)state;
+    const uint32_t ranges[][4] = {
+            /* exponents of the factors and of the addend */
+            {120, 10, 110, 30}, /* ordinary numbers */
+            {60, 8, 0, 8},      /* results around the smallest normal number */
+            {185, 10, 240, 14}, /* around the largest */
+            {0, 255, 0, 255},   /* anything finite */
+            {0, 256, 0, 256},   /* and infinity and NaN */
+    };
+    struct rng rng;
+    rng_init(&rng, 5);
+    for (int i = 0; i < 3000000; i++) {
+        const uint32_t *range = ranges[(size_t)i % ARRAY_LEN(ranges)];
+        float a = random_near(&rng, range[0], range[1]);
+        float b = random_near(&rng, range[0], range[1]);
+        float c = random_near(&rng, range[2], range[3]);
+        float got = math_fma(a, b, c), expected = fmaf(a, b, c);
+        if (got != got && expected != expected) continue;
+        if (f32_bits(got) != f32_bits(expected))
+            fail_msg("fma(%a, %a, %a): got %a, expected %a", (double)a, (double)b, (double)c,
+                    (double)got, (double)expected);
+    }
+    /* Just beside, and in, the middle between 1 and the next float: one bit far below decides. */
+    float middle = 0x1p-24f;
+    assert_true(math_fma(middle, 1.0f, 1.0f) == 1.0f);
+    assert_true(math_fma(middle + 0x1p-47f, 1.0f, 1.0f) == 1.0f + 0x1p-23f);
+    assert_true(math_fma(1.0f + 0x1p-12f, 1.0f + 0x1p-12f, -1.0f) == 0x1p-11f + 0x1p-24f);
+    assert_true(math_fma(0x1p-75f, 0x1p-75f, 0x1.000002p0f - 1.0f) == 0x1p-23f);
+    assert_true(math_fma(0x1.8p0f, 0x1p-24f, 0x1.000002p0f) == 0x1.000004p0f);
+    assert_true(signbit(math_fma(-0.0f, 1.0f, -0.0f)));
+}
+
 /* Every 997th bit pattern: all exponents, both signs, infinities' neighbourhood, NaN. */
 static void exp_is_within_one_unit_in_the_last_place(void **state) {
     (void)state;
@@ -172,6 +214,7 @@ static void rope_angles_are_position_times_frequency(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+            cmocka_unit_test(fused_multiply_add_rounds_once),
             cmocka_unit_test(exp_is_within_one_unit_in_the_last_place),
             cmocka_unit_test(exp_has_exact_edges),
             cmocka_unit_test(exp_is_monotone_where_the_reduction_switches),
