@@ -209,8 +209,9 @@ static void frames_of_16_mib_arrive_whole(void **state) {
 static void frames_stay_valid_until_the_next_receive(void **state) {
     struct fixture fx;
     start(&fx, *state, 1);
-    const char *const texts[3] = {"short", "a content that is longer than a message struct of libzmq, "
-                                           "which keeps up to about thirty bytes inside", "end"};
+    static const char long_text[] = "longer than what libzmq keeps inside its message struct, "
+                                    "which is about thirty bytes";
+    const char *const texts[3] = {"short", long_text, "end"};
     for (int i = 0; i < 3; i++)
         send_text(fx.peers[0], 0, texts[i]);
     for (int i = 0; i < 3; i++) {
