@@ -170,7 +170,10 @@ static void refuse(struct cluster *cluster, uint32_t peer, int code, const char 
     wire_encode_fail(&cluster->out, WIRE_REFUSE, 0, code, text);
     (void)net_send(cluster->hub, peer, cluster->out.frames, cluster->out.n_frames,
             mono_after(MONO_S), NULL);
-    LOG_WARN("member.refused", "peer=%u why=\"%s\"", peer, text);
+    /* strangers must not fill the log: the first few, then every doubling */
+    uint64_t n = ++cluster->n_refused;
+    if (n <= 5 || (n & (n - 1)) == 0)
+        LOG_WARN("member.refused", "peer=%u times=%" PRIu64 " why=\"%s\"", peer, n, text);
 }
 
 static void welcome(struct cluster *cluster, struct member *member) {

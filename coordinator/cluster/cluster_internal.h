@@ -61,6 +61,7 @@ struct cluster {
     uint64_t next_request;
     uint64_t epoch;
     bool loaded;
+    uint64_t n_refused; /* hellos and strangers */
 
     struct store *store; /* the own worker's */
     struct exec *exec;
