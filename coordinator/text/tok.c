@@ -73,8 +73,9 @@ static size_t next_word(const char *text, size_t from, size_t n) {
     size_t i = from;
     while (n - i >= 3 && memcmp(text + i, SPACE_MARK, 3) == 0)
         i += 3;
-    const char *mark = memmem(text + i, n - i, SPACE_MARK, 3);
-    return mark ? (size_t)(mark - text) : n;
+    while (n - i >= 3 && memcmp(text + i, SPACE_MARK, 3) != 0)
+        i++;
+    return n - i >= 3 ? i : n;
 }
 
 /* Merges a text that has U+2581 for its spaces. */

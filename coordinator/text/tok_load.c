@@ -61,7 +61,8 @@ static int read_kind(struct tok *tok, const struct gguf *gguf, const struct pre_
     }
     if (!is_name(model, "gpt2") && !is_name(model, "gemma4")) {
         err_set(err, ERR_UNSUPPORTED, "tokenizer not supported: %s", tok->model_name);
-        return err_hint(err, "supported are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4");
+        return err_hint(err,
+                "supported are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4");
     }
     *out_pre = pre_find(pre.bytes, pre.n);
     if (!*out_pre) {

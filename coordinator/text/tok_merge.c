@@ -1,5 +1,6 @@
-/* tok_merge.c - one word to ids: the best-ranked adjacent pair merges first, the leftmost of equals,
- * until none can. BPE ranks pairs by the list of merges, SentencePiece by the score of the result.
+/* tok_merge.c - one word to ids: the best-ranked adjacent pair merges first, the leftmost of
+ * equals, until none can. BPE ranks pairs by the list of merges, SentencePiece by the result's
+ * score.
  * Owns: nothing. Does not: cut texts into words. Runs on: any thread, with its own tok_work.
  *
  * A heap holds (rank, left symbol). Each symbol remembers the rank of its pair, so an entry is

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* White space without CR and LF, all white space, and the classes \s and \S. */
-#define WS_INLINE "\\x{9}\\x{b}\\x{c}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"             \
+#define WS_INLINE "\\x{9}\\x{b}\\x{c}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"            \
                   "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define WS WS_INLINE "\\r\\n"
 #define S "[" WS "]"

@@ -60,7 +60,8 @@ static int gather(const struct tok *tok, struct mark_sort **out_marks, size_t *o
     size_t n_unique = 0;
     for (size_t i = 0; i < n; i++) {
         bool again = n_unique && marks[n_unique - 1].text.n == marks[i].text.n
-                && memcmp(marks[n_unique - 1].text.bytes, marks[i].text.bytes, marks[i].text.n) == 0;
+                && memcmp(marks[n_unique - 1].text.bytes, marks[i].text.bytes,
+                        marks[i].text.n) == 0;
         if (!again) marks[n_unique++] = marks[i];
     }
     *out_marks = marks;
@@ -175,9 +176,11 @@ static int take(const struct tok *tok, struct tok_work *work, const char *text, 
     if (tok->attrs[hit->id] & ATTR_RSTRIP)
         for (size_t i = end; i < n && work->taken[i] == FREE && is_space(text[i]); i++)
             work->taken[i] = DROPPED;
-    if (tok->attrs[hit->id] & ATTR_LSTRIP)
-        for (size_t i = hit->from; i > 0 && work->taken[i - 1] == FREE && is_space(text[i - 1]); i--)
-            work->taken[i - 1] = DROPPED;
+    if (tok->attrs[hit->id] & ATTR_LSTRIP) {
+        size_t i = hit->from;
+        while (i > 0 && work->taken[i - 1] == FREE && is_space(text[i - 1]))
+            work->taken[--i] = DROPPED;
+    }
 
     if (work->n_stretches == work->stretches_capacity) {
         struct stretch *more = grow_array(work->stretches, &work->stretches_capacity,

@@ -1,6 +1,6 @@
-/* tok_fuzz.c - any bytes as a text: every kind of vocabulary encodes them with all flags, ids are in
- * range, streams give whole characters, and byte-level BPE gives back the text. The first byte of the
- * input chooses the flags. */
+/* tok_fuzz.c - any bytes as a text: every kind of vocabulary encodes them with all flags, ids are
+ * in range, streams give whole characters, and byte-level BPE gives back the text. The first byte
+ * of the input chooses the flags. */
 #include "coordinator/text/tok.h"
 #include "coordinator/text/utf8.h"
 #include "tests/support/toy_vocab.h"
