@@ -12,8 +12,28 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
-/* UNROLL: loops over constant counts that must become straight code, since they index arrays of
- * registers. KEEP_LOOP: loops that must not, so that a kernel stays in the cache of decoded code. */
+/* EACH(r, n, statements): the statements for r = 0..n-1, where n <= EACH_MAX is a constant after
+ * inlining and r one from the start; arrays over r have EACH_MAX elements. Those arrays then live in
+ * registers with every compiler, which loops that are unrolled later do not ensure. May be nested.
+ * UNROLL: other loops over constant counts that must become straight code. KEEP_LOOP: loops that must
+ * not, so that a kernel stays in the cache of decoded code. */
+#define EACH_MAX 8
+#define EACH(r, n, ...)                                                                            \
+    do {                                                                                           \
+        EACH_ONE(r, 0, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 1, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 2, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 3, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 4, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 5, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 6, n, __VA_ARGS__)                                                             \
+        EACH_ONE(r, 7, n, __VA_ARGS__)                                                             \
+    } while (0)
+#define EACH_ONE(r, i, n, ...)                                                                     \
+    if ((i) < (n)) {                                                                               \
+        enum { r = (i) };                                                                          \
+        __VA_ARGS__;                                                                               \
+    }
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #define KEEP_LOOP _Pragma("nounroll")
@@ -21,6 +41,9 @@
 #define UNROLL _Pragma("GCC unroll 64")
 #define KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
+
+/* Makes the value of an integer variable unknown to the compiler. */
+#define HIDE(variable) __asm__("" : "+r"(variable))
 
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -50,6 +73,9 @@ INLINE ivec iv_set1(int32_t v) {
 }
 INLINE ivec iv_bytes(int v) {
     return _mm512_set1_epi8((char)v);
+}
+INLINE ivec iv_words(int16_t v) {
+    return _mm512_set1_epi16(v);
 }
 INLINE ivec iv_and(ivec a, ivec b) {
     return _mm512_and_si512(a, b);
@@ -170,6 +196,9 @@ INLINE ivec iv_set1(int32_t v) {
 INLINE ivec iv_bytes(int v) {
     return _mm256_set1_epi8((char)v);
 }
+INLINE ivec iv_words(int16_t v) {
+    return _mm256_set1_epi16(v);
+}
 INLINE ivec iv_and(ivec a, ivec b) {
     return _mm256_and_si256(a, b);
 }
@@ -264,75 +293,91 @@ INLINE void fv_store_first(float *to, fvec a, uint32_t n) {
 
 #endif
 
-/* Dot products of quads. w[0..n) are weight quads in element order, x the 4 * n activation quants of
- * one row; adds to init, per lane, the exact sum of all products. `bits` says what w holds:
+/* sum + dot * scale for |dot| < 2^23 and -128 <= scale <= 127; the scale is prepared by iv_factor().
+ * With a 2-way dot product of 16 bits: a dot is split into its low byte and the rest, which fit 16 bits
+ * each, and multiplied with (scale, 256 scale). One shuffle and one operation instead of the slow
+ * 32-bit multiplication and an addition. */
+INLINE ivec iv_factor(ivec scale) {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    return iv_pair16(scale, iv_shl32(scale, 8));
+#else
+    return scale;
+#endif
+}
+
+INLINE ivec iv_add_times(ivec sum, ivec dot, ivec factor) {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    const __m128i split_4 = _mm_setr_epi8(0, -1, 1, 2, 4, -1, 5, 6, 8, -1, 9, 10, 12, -1, 13, 14);
+#if defined(__AVX512F__)
+    ivec parts = _mm512_shuffle_epi8(dot, _mm512_broadcast_i32x4(split_4));
+#else
+    ivec parts = _mm256_shuffle_epi8(dot, _mm256_broadcastsi128_si256(split_4));
+#endif
+    return iv_dot_pairs(sum, parts, factor);
+#else
+    return iv_add(sum, iv_mul(dot, factor));
+#endif
+}
+
+/* The dot product of one quad, step k of n that go to the same sum. w holds weight quads, x four
+ * activation quants in every lane; after the last step sum has grown, per lane, by the exact sum of all
+ * products. `bits` says what w holds:
  *   2..6: unsigned values below 2^bits
  *   8:    any byte; unsigned where QUADS_UNSIGNED (the value is then 128 too high), signed elsewhere.
- * Without a 4-way dot product, products are added in pairs to 16 bits. That cannot saturate: |x| <= 127
- * (|x| = 128 for bits <= 6), and no more pairs are added up than fit 16 bits. */
+ * Without a 4-way dot product, products are added in pairs to 16 bits, several steps in *pairs. That
+ * cannot saturate: |x| <= 127 (for bits <= 6 even 128), and no more are added than fit. */
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 #define QUADS_UNSIGNED 1
 
-INLINE ivec iv_dot(ivec init, const ivec *w, int n, int bits, const int8_t *x) {
+INLINE void iv_dot_step(ivec w, ivec x, int k, int n, int bits, ivec *pairs, ivec *sum) {
+    (void)k;
+    (void)n;
     (void)bits;
-    UNROLL
-    for (int k = 0; k < n; k++) {
+    (void)pairs;
 #if defined(__AVX512F__)
-        init = _mm512_dpbusd_epi32(init, w[k], _mm512_set1_epi32(load_i32(x + 4 * k)));
+    *sum = _mm512_dpbusd_epi32(*sum, w, x);
 #else
-        init = _mm256_dpbusd_avx_epi32(init, w[k], _mm256_set1_epi32(load_i32(x + 4 * k)));
+    *sum = _mm256_dpbusd_avx_epi32(*sum, w, x);
 #endif
-    }
-    return init;
 }
 
 #else
 
 #define QUADS_UNSIGNED 0
 
-#if defined(__AVX512F__)
 INLINE ivec iv_pair_sums(ivec w, ivec x) {
+#if defined(__AVX512F__)
     return _mm512_maddubs_epi16(w, x);
+#else
+    return _mm256_maddubs_epi16(w, x);
+#endif
 }
-/* |w| times x with the sign of w: AVX-512 has no vpsignb. */
+
+/* |w| times x with the sign of w. AVX-512 has no vpsignb. */
 INLINE ivec iv_pair_sums_signed(ivec w, ivec x) {
+#if defined(__AVX512F__)
     ivec signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
     return _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x);
-}
-INLINE ivec iv_add16(ivec a, ivec b) {
-    return _mm512_add_epi16(a, b);
-}
-INLINE ivec iv_add_halves(ivec acc, ivec a) {
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(a, _mm512_set1_epi16(1)));
-}
 #else
-INLINE ivec iv_pair_sums(ivec w, ivec x) {
-    return _mm256_maddubs_epi16(w, x);
-}
-INLINE ivec iv_pair_sums_signed(ivec w, ivec x) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-}
-INLINE ivec iv_add16(ivec a, ivec b) {
-    return _mm256_add_epi16(a, b);
-}
-INLINE ivec iv_add_halves(ivec acc, ivec a) {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
-}
 #endif
+}
 
-INLINE ivec iv_dot(ivec init, const ivec *w, int n, int bits, const int8_t *x) {
+INLINE ivec iv_add16(ivec a, ivec b) {
+#if defined(__AVX512F__)
+    return _mm512_add_epi16(a, b);
+#else
+    return _mm256_add_epi16(a, b);
+#endif
+}
+
+INLINE void iv_dot_step(ivec w, ivec x, int k, int n, int bits, ivec *pairs, ivec *sum) {
     /* 8 sums of 2 * 15 * 128, 4 of 2 * 31 * 128, 2 of 2 * 63 * 128 stay below 2^15. */
     const int run = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
-    ivec sums = iv_zero();
-    UNROLL
-    for (int k = 0; k < n; k++) {
-        ivec quad = iv_set1(load_i32(x + 4 * k));
-        ivec pairs = bits == 8 ? iv_pair_sums_signed(w[k], quad) : iv_pair_sums(w[k], quad);
-        sums = k % run == 0 ? pairs : iv_add16(sums, pairs);
-        if (k % run == run - 1 || k == n - 1) init = iv_add_halves(init, sums);
-    }
-    return init;
+    ivec both = bits == 8 ? iv_pair_sums_signed(w, x) : iv_pair_sums(w, x);
+    *pairs = k % run == 0 ? both : iv_add16(*pairs, both);
+    if (k % run == run - 1 || k == n - 1) *sum = iv_dot_pairs(*sum, *pairs, iv_words(1));
 }
 
 #endif
