@@ -44,8 +44,12 @@ static void catch_interrupts(void) {
 
 static uint64_t kv_need(const struct app *app, uint32_t n_ctx, enum dtype kv_type) {
     const struct model_shape *s = &app->summary.shape;
-    struct kv_shape shape = {.n_layer = s->n_layer + s->n_mtp, .n_head_kv = s->n_head_kv,
-            .n_dim_k = s->n_dim_k, .n_dim_v = s->n_dim_v, .n_ctx = n_ctx, .type = kv_type};
+    struct kv_shape shape = {.n_layer = s->n_layer + s->n_mtp,
+            .n_head_kv = s->n_head_kv,
+            .n_dim_k = s->n_dim_k,
+            .n_dim_v = s->n_dim_v,
+            .n_ctx = n_ctx,
+            .type = kv_type};
     return kv_bytes(&shape);
 }
 
@@ -60,7 +64,8 @@ static int check_memory(const struct app *app, const struct hw_info *hw, uint32_
     if (need + SPARE_BYTES > hw->ram_bytes) {
         double gib = 1 << 30;
         int rc = err_set(err, ERR_NO_MEMORY,
-                "%s needs %.2f GiB here (weights %.2f, KV cache of %u positions %.2f); %.2f GiB are free",
+                "%s needs %.2f GiB here (weights %.2f, KV cache of %u positions %.2f); %.2f GiB "
+                "are free",
                 gguf_path(app->gguf), (double)need / gib, (double)(need - kv) / gib, n_ctx,
                 (double)kv / gib, (double)hw->ram_bytes / gib);
         err_hint(err, alone ? "spread the experts over workers (--listen and potluck join), take a "
@@ -68,7 +73,8 @@ static int check_memory(const struct app *app, const struct hw_info *hw, uint32_
                             : "take a smaller --ctx, or --kv q8_0");
         return rc;
     }
-    *out_expert_room = hw->ram_bytes - need - SPARE_BYTES + (alone ? app->summary.experts_bytes : 0);
+    *out_expert_room =
+            hw->ram_bytes - need - SPARE_BYTES + (alone ? app->summary.experts_bytes : 0);
     return 0;
 }
 
@@ -111,9 +117,13 @@ static int open_cluster(struct app *app, uint64_t own_room, const char *hostname
         rc = net_parse_address(app->options.listen, DEFAULT_PORT, remote, sizeof remote, err);
     if (rc < 0) return rc;
 
-    struct cluster_options options = {.net = app->net, .kern = app->kern, .pool = app->pool,
-            .name = hostname, .listen = {local[0] ? local : NULL, remote[0] ? remote : NULL},
-            .own_worker = !app->options.no_local_experts, .own_room_bytes = own_room};
+    struct cluster_options options = {.net = app->net,
+            .kern = app->kern,
+            .pool = app->pool,
+            .name = hostname,
+            .listen = {local[0] ? local : NULL, remote[0] ? remote : NULL},
+            .own_worker = !app->options.no_local_experts,
+            .own_room_bytes = own_room};
     rc = cluster_new(&options, &app->cluster, err);
     if (rc < 0) return rc;
     if (app->options.listen && !app->options.general.quiet)
@@ -125,8 +135,10 @@ static int open_cluster(struct app *app, uint64_t own_room, const char *hostname
     if (rc < 0) return rc;
     bool threads = strcmp(app->options.transport, "inproc") == 0;
     struct local_workers_options workers = {.n = app->options.local_workers,
-            .address = cluster_address(app->cluster, 0), .args = app->options.local_worker_args,
-            .program = program, .net = threads ? app->net : NULL,
+            .address = cluster_address(app->cluster, 0),
+            .args = app->options.local_worker_args,
+            .program = program,
+            .net = threads ? app->net : NULL,
             .ram_bytes = own_room / (app->options.local_workers + 1)};
     return local_workers_start(&workers, &app->local_workers, err);
 }
@@ -138,13 +150,14 @@ static int look_around(void *arg, struct err *err) {
 }
 
 static int await_workers(struct app *app, struct err *err) {
-    uint32_t n = app->options.wait_workers > app->options.local_workers ? app->options.wait_workers
-                                                                        : app->options.local_workers;
+    uint32_t n = app->options.wait_workers > app->options.local_workers
+                         ? app->options.wait_workers
+                         : app->options.local_workers;
     if (n == 0) return 0;
     if (app->options.wait_workers && !app->options.general.quiet)
         fprintf(stderr, "waiting for %u workers (potluck join HOST:PORT)\n", n);
-    return cluster_wait_joined(app->cluster, n, mono_after(app->options.wait_timeout_ns),
-            look_around, app, err);
+    return cluster_wait_joined(
+            app->cluster, n, mono_after(app->options.wait_timeout_ns), look_around, app, err);
 }
 
 /* ---------------------------------------------------------------- loading -- */
@@ -156,7 +169,9 @@ static void on_progress(void *arg, uint64_t done, uint64_t total) {
 static int load_model(struct app *app, struct err *err) {
     struct progress progress;
     progress_begin(&progress, "loading", true, app->options.general.quiet);
-    struct model_options options = {.kern = app->kern, .pool = app->pool, .progress = on_progress,
+    struct model_options options = {.kern = app->kern,
+            .pool = app->pool,
+            .progress = on_progress,
             .progress_arg = &progress};
     int rc = model_load(app->gguf, &options, &app->model, err);
     progress_end(&progress);
@@ -194,8 +209,11 @@ static uint32_t choose_ctx(const struct app *app, const struct app_needs *needs)
 
 static int open_engine(struct app *app, uint32_t n_ctx, const struct app_needs *needs,
         enum dtype kv_type, struct err *err) {
-    struct engine_options options = {.model = app->model, .cluster = app->cluster,
-            .kern = app->kern, .pool = app->pool, .n_batch = app->options.batch,
+    struct engine_options options = {.model = app->model,
+            .cluster = app->cluster,
+            .kern = app->kern,
+            .pool = app->pool,
+            .n_batch = app->options.batch,
             .grid_bits = needs->grid_bits};
     if (options.n_batch > n_ctx) options.n_batch = n_ctx;
     int rc = engine_new(&options, &app->engine, err);

@@ -28,7 +28,7 @@ struct app_general {
 struct app_options {
     uint32_t threads; /* 0: physical cores */
     const char *isa;
-    uint32_t ctx;     /* 0: chosen */
+    uint32_t ctx; /* 0: chosen */
     uint32_t batch;
     const char *kv;
     uint32_t local_workers;
@@ -68,8 +68,8 @@ int app_parse_general(const struct app_command *command, struct app_general *gen
         char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err);
 
 /* The same with the shared options too, whose values are checked. */
-int app_parse(const struct app_command *command, struct app_options *options, int argc,
-        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err);
+int app_parse(const struct app_command *command, struct app_options *options, int argc, char **argv,
+        struct opt_words *out_words, struct buf *config_text, struct err *err);
 
 /* When --help or --version was given: prints it and returns true. options: NULL for commands that
  * have only the general ones. */
@@ -97,9 +97,9 @@ struct app {
 };
 
 struct app_needs {
-    bool mtp;         /* the NextN block will be run */
-    uint32_t n_ctx;   /* positions that are needed; 0: as options say, or a default */
-    int grid_bits;    /* 0: the contract's */
+    bool mtp;       /* the NextN block will be run */
+    uint32_t n_ctx; /* positions that are needed; 0: as options say, or a default */
+    int grid_bits;  /* 0: the contract's */
 };
 
 /* Opens the model, starts and awaits workers, places experts, makes engine and session. On failure

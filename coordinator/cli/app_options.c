@@ -15,7 +15,8 @@
 static void general_table(struct app_general *g, struct opt table[GENERAL_MAX]) {
     const struct opt rows[] = {
             {NULL, 0, OPT_HEADING, NULL, NULL, "general"},
-            {"config", 0, OPT_STR, &g->config, "FILE", "options from an INI file; the command line wins"},
+            {"config", 0, OPT_STR, &g->config, "FILE",
+                    "options from an INI file; the command line wins"},
             {"json", 0, OPT_FLAG, &g->json, NULL, "one JSON object on stdout"},
             {"verbose", 'v', OPT_FLAG, &g->verbose, NULL, "more log"},
             {"quiet", 'q', OPT_FLAG, &g->quiet, NULL, "no progress and no log"},
@@ -31,24 +32,32 @@ static void general_table(struct app_general *g, struct opt table[GENERAL_MAX]) 
 static void shared_table(struct app_options *o, struct opt table[TABLE_MAX]) {
     const struct opt rows[] = {
             {NULL, 0, OPT_HEADING, NULL, NULL, "computing"},
-            {"threads", 't', OPT_U32, &o->threads, "N", "compute threads (default: physical cores)"},
+            {"threads", 't', OPT_U32, &o->threads, "N",
+                    "compute threads (default: physical cores)"},
             {"isa", 0, OPT_STR, &o->isa, "NAME", "auto, scalar, avx2, avx512, avx512-plain, neon"},
-            {"ctx", 'c', OPT_U32, &o->ctx, "N", "context length (default: 8192, or what the model knows)"},
+            {"ctx", 'c', OPT_U32, &o->ctx, "N",
+                    "context length (default: 8192, or what the model knows)"},
             {"batch", 'b', OPT_U32, &o->batch, "N", "rows per prefill step (default 256)"},
             {"kv", 0, OPT_STR, &o->kv, "TYPE", "KV cache: f32, f16 (default), q8_0"},
             {NULL, 0, OPT_HEADING, NULL, NULL, "workers"},
             {"local-workers", 0, OPT_U32, &o->local_workers, "N", "start N worker processes here"},
-            {"local-worker-args", 0, OPT_STR, &o->local_worker_args, "ARGS", "options for each of them"},
-            {"transport", 0, OPT_STR, &o->transport, "NAME", "how they talk: ipc (default), tcp, inproc"},
+            {"local-worker-args", 0, OPT_STR, &o->local_worker_args, "ARGS",
+                    "options for each of them"},
+            {"transport", 0, OPT_STR, &o->transport, "NAME",
+                    "how they talk: ipc (default), tcp, inproc"},
             {"listen", 0, OPT_STR, &o->listen, "HOST:PORT", "accept workers from other machines"},
-            {"wait-workers", 0, OPT_U32, &o->wait_workers, "N", "do not start before N workers joined"},
-            {"wait-timeout", 0, OPT_TIME, &o->wait_timeout_ns, "TIME", "but wait no longer (default 60s)"},
+            {"wait-workers", 0, OPT_U32, &o->wait_workers, "N",
+                    "do not start before N workers joined"},
+            {"wait-timeout", 0, OPT_TIME, &o->wait_timeout_ns, "TIME",
+                    "but wait no longer (default 60s)"},
             {"no-local-experts", 0, OPT_FLAG, &o->no_local_experts, NULL, "hold no experts here"},
-            {"place", 0, OPT_STR, &o->place, "POLICY", "auto, spread, local, seed:N, file:PLAN.json"},
+            {"place", 0, OPT_STR, &o->place, "POLICY",
+                    "auto, spread, local, seed:N, file:PLAN.json"},
             {"replicas", 0, OPT_U32, &o->replicas, "N", "copies of each expert, as room allows"},
             {"spec", 0, OPT_STR, &o->spec, "KIND", "speculation: off (auto means off for now)"},
             {"spec-max", 0, OPT_U32, &o->spec_max, "N", "longest draft"},
-            {"trace", 0, OPT_STR, &o->trace, "FILE", "record routing decisions (not supported yet)"},
+            {"trace", 0, OPT_STR, &o->trace, "FILE",
+                    "record routing decisions (not supported yet)"},
             {"fault", 0, OPT_STR, &o->fault, "SPEC", "inject faults (not supported yet)"},
             OPT_END,
     };
@@ -62,15 +71,16 @@ static int check(const struct app_options *o, struct err *err) {
     for (size_t i = 0; i < ARRAY_LEN(transports); i++)
         known |= strcmp(o->transport, transports[i]) == 0;
     if (strcmp(o->transport, "mpi") == 0)
-        return err_set(err, ERR_USAGE, "--transport mpi is not supported yet; use ipc, tcp or inproc");
+        return err_set(
+                err, ERR_USAGE, "--transport mpi is not supported yet; use ipc, tcp or inproc");
     if (!known)
         return err_set(err, ERR_USAGE, "--transport %s: expected ipc, tcp or inproc", o->transport);
     if (strcmp(o->transport, "inproc") == 0 && o->listen)
         return err_set(err, ERR_USAGE,
                 "--transport inproc and --listen cannot be used together; use --transport ipc");
     if (o->batch == 0 || o->batch > ENGINE_BATCH_MAX)
-        return err_set(err, ERR_USAGE, "--batch %u: 1 to %d are possible", o->batch,
-                ENGINE_BATCH_MAX);
+        return err_set(
+                err, ERR_USAGE, "--batch %u: 1 to %d are possible", o->batch, ENGINE_BATCH_MAX);
     if (strcmp(o->spec, "auto") != 0 && strcmp(o->spec, "off") != 0)
         return err_set(err, ERR_USAGE, "--spec %s is not supported yet; use --spec off", o->spec);
     if (o->trace) return err_set(err, ERR_USAGE, "--trace is not supported yet");
@@ -105,9 +115,9 @@ static int parse(const struct opt *const *tables, const struct opt *own,
 }
 
 static void set_log_level(const struct app_general *general) {
-    log_set_level(general->quiet ? LOG_LEVEL_ERR
-                    : general->verbose ? LOG_LEVEL_DEBUG
-                                       : LOG_LEVEL_WARN);
+    log_set_level(general->quiet     ? LOG_LEVEL_ERR
+                  : general->verbose ? LOG_LEVEL_DEBUG
+                                     : LOG_LEVEL_WARN);
 }
 
 int app_parse_general(const struct app_command *command, struct app_general *general, int argc,
@@ -120,13 +130,14 @@ int app_parse_general(const struct app_command *command, struct app_general *gen
     return rc;
 }
 
-int app_parse(const struct app_command *command, struct app_options *options, int argc,
-        char **argv, struct opt_words *out_words, struct buf *config_text, struct err *err) {
+int app_parse(const struct app_command *command, struct app_options *options, int argc, char **argv,
+        struct opt_words *out_words, struct buf *config_text, struct err *err) {
     struct opt shared[TABLE_MAX], general[GENERAL_MAX];
     shared_table(options, shared);
     general_table(&options->general, general);
     const struct opt *const tables[] = {command->own, shared, general, NULL};
-    int rc = parse(tables, command->own, &options->general, argc, argv, out_words, config_text, err);
+    int rc =
+            parse(tables, command->own, &options->general, argc, argv, out_words, config_text, err);
     if (rc < 0 || options->general.help || options->general.version) return rc;
     set_log_level(&options->general);
     return check(options, err);

@@ -30,9 +30,9 @@ struct bench_options {
 
 struct bench_test {
     char name[32];
-    uint32_t n_rows;  /* rows a step */
-    uint32_t n_steps; /* steps a sample */
-    uint32_t depth;   /* positions before the first step */
+    uint32_t n_rows;          /* rows a step */
+    uint32_t n_steps;         /* steps a sample */
+    uint32_t depth;           /* positions before the first step */
     double samples[REPS_MAX]; /* tokens per second */
 };
 
@@ -65,8 +65,8 @@ static int go_to_depth(struct bench *bench, uint32_t depth, struct err *err) {
     if (session_n_past(session) > depth) session_truncate(session, depth);
     uint32_t n_past = session_n_past(session);
     if (n_past == depth) return 0;
-    return engine_eval(bench->app->engine, session, bench->tokens + n_past, depth - n_past, &sink,
-            err);
+    return engine_eval(
+            bench->app->engine, session, bench->tokens + n_past, depth - n_past, &sink, err);
 }
 
 static int run_sample(struct bench *bench, struct bench_test *test, uint32_t rep, struct err *err) {
@@ -122,9 +122,9 @@ static uint64_t bytes_per_token(const struct app *app) {
     for (uint32_t l = 0; l < app->summary.shape.n_layer; l++) {
         const struct model_experts *experts = model_experts(app->model, l);
         if (!experts) continue;
-        uint64_t one = dtype_row_bytes(experts->gate.type, experts->n_embd) * experts->n_ff
-                + dtype_row_bytes(experts->up.type, experts->n_embd) * experts->n_ff
-                + dtype_row_bytes(experts->down.type, experts->n_ff) * experts->n_embd;
+        uint64_t one = dtype_row_bytes(experts->gate.type, experts->n_embd) * experts->n_ff +
+                       dtype_row_bytes(experts->up.type, experts->n_embd) * experts->n_ff +
+                       dtype_row_bytes(experts->down.type, experts->n_ff) * experts->n_embd;
         n += one * experts->router.n_expert_used;
     }
     return n;
@@ -152,7 +152,8 @@ static int add_tests(struct bench *bench, const struct bench_options *options, s
         snprintf(number, sizeof number, "%.*s", (int)n, at);
         int rc = opt_u64(number, ENGINE_BATCH_MAX, &rows, err);
         if (rc == 0 && rows == 0) rc = err_set(err, ERR_USAGE, "a step of no rows");
-        if (rc == 0 && bench->n_tests == TESTS_MAX) rc = err_set(err, ERR_USAGE, "too many numbers");
+        if (rc == 0 && bench->n_tests == TESTS_MAX)
+            rc = err_set(err, ERR_USAGE, "too many numbers");
         if (rc < 0) {
             err_note(err, "--rows %s", options->rows);
             return rc;
@@ -160,15 +161,16 @@ static int add_tests(struct bench *bench, const struct bench_options *options, s
         add_test(bench, "rows", (uint32_t)rows, (uint32_t)rows, 16, options->depth);
         at += n + (at[n] == ',');
     }
-    if (bench->n_tests == 0) return err_set(err, ERR_USAGE, "nothing to do: --pp, --tg and --rows are 0");
+    if (bench->n_tests == 0)
+        return err_set(err, ERR_USAGE, "nothing to do: --pp, --tg and --rows are 0");
     return 0;
 }
 
 static uint32_t positions_needed(const struct bench *bench) {
     uint64_t most = 1;
     for (uint32_t t = 0; t < bench->n_tests; t++)
-        most = max_u64(most, bench->tests[t].depth
-                        + (uint64_t)bench->tests[t].n_rows * bench->tests[t].n_steps);
+        most = max_u64(most,
+                bench->tests[t].depth + (uint64_t)bench->tests[t].n_rows * bench->tests[t].n_steps);
     return (uint32_t)min_u64(most, UINT32_MAX / 2);
 }
 
@@ -186,20 +188,23 @@ static int report(struct bench *bench, const char *sha, struct err *err) {
         qsort(test->samples, bench->reps, sizeof test->samples[0], compare);
         double min = test->samples[0], max = test->samples[bench->reps - 1];
         double median = test->samples[bench->reps / 2];
-        json_array_append_new(results, json_pack("{s:s, s:f, s:f, s:f}", "test", test->name,
-                                              "tps_min", min, "tps_median", median, "tps_max", max));
+        json_array_append_new(
+                results, json_pack("{s:s, s:f, s:f, s:f}", "test", test->name, "tps_min", min,
+                                 "tps_median", median, "tps_max", max));
         if (!app->options.general.json)
             printf("%-12s %12.2f %12.2f %12.2f\n", test->name, min, median, max);
     }
     if (app->options.general.json)
-        return report_print(json_pack("{s:o, s:s, s:s, s:i, s:o, s:I, s:I, s:f}", "results", results,
-                                    "logits_sha256", sha, "isa", app->kern->name, "threads",
-                                    (int)pool_n_threads(app->pool), "workers",
-                                    report_workers(app->cluster), "peak_rss_bytes", (json_int_t)rss,
-                                    "bytes_per_token_read", (json_int_t)per_token,
-                                    "read_bandwidth", bandwidth), err);
+        return report_print(
+                json_pack("{s:o, s:s, s:s, s:i, s:o, s:I, s:I, s:f}", "results", results,
+                        "logits_sha256", sha, "isa", app->kern->name, "threads",
+                        (int)pool_n_threads(app->pool), "workers", report_workers(app->cluster),
+                        "peak_rss_bytes", (json_int_t)rss, "bytes_per_token_read",
+                        (json_int_t)per_token, "read_bandwidth", bandwidth),
+                err);
     json_decref(results);
-    printf("\nisa %s, %u threads, %u workers; a token reads %.1f MiB of weights; this machine reads "
+    printf("\nisa %s, %u threads, %u workers; a token reads %.1f MiB of weights; this machine "
+           "reads "
            "%.1f GiB/s with these threads\npeak memory here %.1f MiB; logits_sha256 %s\n",
             app->kern->name, pool_n_threads(app->pool), cluster_n_workers(app->cluster),
             (double)per_token / (1 << 20), bandwidth / (1 << 30), (double)rss / (1 << 20), sha);
@@ -246,10 +251,12 @@ int cmd_bench(int argc, char **argv) {
             {"depth", 0, OPT_U32, &options.depth, "N", "tokens in the context before decode"},
             {"reps", 0, OPT_U32, &options.reps, "R", "runs of each test (default 5)"},
             {"rows", 0, OPT_STR, &options.rows, "LIST", "decode steps of several rows: 1,2,4,8"},
-            {"floor", 0, OPT_FLAG, &floor_wanted, NULL, "compare with the floor (not supported yet)"},
+            {"floor", 0, OPT_FLAG, &floor_wanted, NULL,
+                    "compare with the floor (not supported yet)"},
             OPT_END,
     };
-    const struct app_command command = {.name = "bench", .own = own,
+    const struct app_command command = {.name = "bench",
+            .own = own,
             .usage = "potluck bench MODEL [OPTIONS]",
             .examples = "  potluck bench model.gguf\n"
                         "  potluck bench model.gguf --pp 0 --tg 64 --rows 1,2,4,8 --json\n"};

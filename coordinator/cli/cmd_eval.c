@@ -31,7 +31,7 @@ struct evaluation {
     struct sha256 sha;
     double nll;
     struct npy *logits, *mtp, *hidden;
-    int16_t *routes; /* [n_moe][n][n_used] */
+    int16_t *routes;    /* [n_moe][n][n_used] */
     int32_t *moe_index; /* [n_layer] block -> index among those with experts, -1 none */
     uint32_t n_layer, n_used;
     struct progress progress;
@@ -73,7 +73,8 @@ static int on_routes(void *arg, uint32_t layer, uint32_t position, uint32_t n_ro
         const uint16_t *experts, struct err *err) {
     (void)err;
     struct evaluation *e = arg;
-    if (layer >= e->n_layer || e->moe_index[layer] < 0) return 0; /* the MTP block's are not asked for */
+    if (layer >= e->n_layer || e->moe_index[layer] < 0)
+        return 0; /* the MTP block's are not asked for */
     size_t at = ((size_t)e->moe_index[layer] * e->tokens->n + position) * n_used;
     for (uint32_t i = 0; i < n_rows * n_used; i++)
         e->routes[at + i] = (int16_t)experts[i];
@@ -128,7 +129,8 @@ static int read_tokens(const struct eval_options *options, const struct tok *tok
     int rc = buf_read_file(&text, path, TEXT_BYTES_MAX, err);
     if (rc == 0 && options->tokens_path) rc = parse_ids(text.bytes, ids, err);
     if (rc == 0 && options->text_path)
-        rc = tok_encode(tok, text.bytes, text.n_bytes, TOK_PARSE_SPECIAL | TOK_ADD_SPECIAL, ids, err);
+        rc = tok_encode(
+                tok, text.bytes, text.n_bytes, TOK_PARSE_SPECIAL | TOK_ADD_SPECIAL, ids, err);
     if (rc == 0 && ids->n == 0) rc = err_set(err, ERR_BAD_INPUT, "there is nothing in it");
     if (rc < 0) err_note(err, "%s", path);
     buf_fini(&text);
@@ -157,14 +159,13 @@ static int open_outputs(const struct eval_options *options, const struct app *ap
         e->moe_index[l] = model_experts(app->model, l) ? (int32_t)n_moe++ : -1;
     *out_n_moe = n_moe;
     if (!options->routes_path) return 0;
-    if (n_moe == 0)
-        return err_set(err, ERR_UNSUPPORTED, "--routes: this model has no experts");
+    if (n_moe == 0) return err_set(err, ERR_UNSUPPORTED, "--routes: this model has no experts");
     e->routes = calloc((size_t)n_moe * n * e->n_used, sizeof *e->routes);
     return e->routes ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for the routes");
 }
 
-static int write_routes(const char *path, const struct evaluation *e, uint32_t n_moe,
-        struct err *err) {
+static int write_routes(
+        const char *path, const struct evaluation *e, uint32_t n_moe, struct err *err) {
     const uint64_t shape[3] = {n_moe, e->tokens->n, e->n_used};
     struct npy *npy = NULL;
     int rc = npy_create(path, NPY_I16, 3, shape, &npy, err);
@@ -178,8 +179,10 @@ static int write_routes(const char *path, const struct evaluation *e, uint32_t n
 
 /* Closes a writer that may not have been opened; after a failure it is only dropped. */
 static int close_output(struct npy **npy, int rc, struct err *err) {
-    if (*npy && rc == 0) rc = npy_close(*npy, err);
-    else npy_free(*npy);
+    if (*npy && rc == 0)
+        rc = npy_close(*npy, err);
+    else
+        npy_free(*npy);
     *npy = NULL;
     return rc;
 }
@@ -189,29 +192,38 @@ static int print_result(const struct app *app, const struct evaluation *e, const
     size_t n_scored = e->tokens->n > 1 ? e->tokens->n - 1 : 0;
     double nll = n_scored ? e->nll / (double)n_scored : 0;
     if (app->options.general.json)
-        return report_print(json_pack("{s:I, s:f, s:f, s:s, s:f, s:o}", "tokens",
-                                    (json_int_t)e->tokens->n, "nll", nll, "perplexity", exp(nll),
-                                    "logits_sha256", sha, "seconds", seconds, "workers",
-                                    report_workers(app->cluster)), err);
+        return report_print(
+                json_pack("{s:I, s:f, s:f, s:s, s:f, s:o}", "tokens", (json_int_t)e->tokens->n,
+                        "nll", nll, "perplexity", exp(nll), "logits_sha256", sha, "seconds",
+                        seconds, "workers", report_workers(app->cluster)),
+                err);
     printf("tokens         %zu\nnll            %.6f\nperplexity     %.4f\nlogits_sha256  %s\n"
-           "seconds        %.2f\n", e->tokens->n, nll, exp(nll), sha, seconds);
+           "seconds        %.2f\n",
+            e->tokens->n, nll, exp(nll), sha, seconds);
     return fflush(stdout) ? err_set(err, ERR_IO, "cannot write to stdout") : 0;
 }
 
 static int evaluate(const struct eval_options *options, struct app *app,
         const struct tok_ids *tokens, struct err *err) {
-    struct evaluation e = {.tokens = tokens, .n_vocab = app->summary.shape.n_vocab,
-            .n_embd = app->summary.shape.n_embd, .n_layer = app->summary.shape.n_layer,
+    struct evaluation e = {.tokens = tokens,
+            .n_vocab = app->summary.shape.n_vocab,
+            .n_embd = app->summary.shape.n_embd,
+            .n_layer = app->summary.shape.n_layer,
             .n_used = app->summary.shape.n_expert_used};
     uint32_t n_moe = 0;
     char sha[65] = "";
     sha256_init(&e.sha);
     int rc = open_outputs(options, app, &e, &n_moe, err);
 
-    struct engine_sink sink = {.arg = &e, .all_logits = true, .logits = on_logits,
-            .mtp = options->mtp_path != NULL, .mtp_logits = e.mtp ? on_mtp_logits : NULL,
-            .hidden = e.hidden ? on_hidden : NULL, .routes = e.routes ? on_routes : NULL,
-            .progress = on_progress, .stop = on_stop};
+    struct engine_sink sink = {.arg = &e,
+            .all_logits = true,
+            .logits = on_logits,
+            .mtp = options->mtp_path != NULL,
+            .mtp_logits = e.mtp ? on_mtp_logits : NULL,
+            .hidden = e.hidden ? on_hidden : NULL,
+            .routes = e.routes ? on_routes : NULL,
+            .progress = on_progress,
+            .stop = on_stop};
     progress_begin(&e.progress, "evaluating", false, app->options.general.quiet);
     uint64_t start = mono_now();
     if (rc == 0)
@@ -252,13 +264,16 @@ int cmd_eval(int argc, char **argv) {
             {"logits", 0, OPT_STR, &options.logits_path, "OUT.npy", "logits of every position"},
             {"routes", 0, OPT_STR, &options.routes_path, "OUT.npy", "chosen experts"},
             {"mtp-logits", 0, OPT_STR, &options.mtp_path, "OUT.npy", "logits of the NextN block"},
-            {"hidden", 0, OPT_STR, &options.hidden_path, "OUT.npy", "hidden states before the head"},
+            {"hidden", 0, OPT_STR, &options.hidden_path, "OUT.npy",
+                    "hidden states before the head"},
             OPT_END,
     };
-    const struct app_command command = {.name = "eval", .own = own,
+    const struct app_command command = {.name = "eval",
+            .own = own,
             .usage = "potluck eval MODEL (--text FILE | --tokens FILE) [OPTIONS]",
             .examples = "  potluck eval model.gguf --text book.txt\n"
-                        "  potluck eval model.gguf --tokens ids.json --logits out.npy --kv f32 --json\n"};
+                        "  potluck eval model.gguf --tokens ids.json --logits out.npy --kv f32 "
+                        "--json\n"};
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;

@@ -24,8 +24,8 @@ static json_t *type_counts(const struct gguf *gguf) {
     json_t *counts = json_object();
     for (uint64_t i = 0; i < gguf_n_tensors(gguf); i++) {
         const char *name = dtype_name(gguf_tensor_at(gguf, i)->type);
-        json_object_set_new(counts, name,
-                json_integer(json_integer_value(json_object_get(counts, name)) + 1));
+        json_object_set_new(
+                counts, name, json_integer(json_integer_value(json_object_get(counts, name)) + 1));
     }
     return counts;
 }
@@ -62,8 +62,8 @@ static int inspect(const struct gguf *gguf, struct inspection *out, struct err *
 
 static int print_json(const struct gguf *gguf, const struct inspection *in, struct err *err) {
     const struct model_summary *s = &in->summary;
-    json_t *object = json_pack(
-            "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:b, s:b, s:s}",
+    json_t *object = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+                               "s:s, s:o, s:b, s:b, s:s}",
             "architecture", s->shape.architecture, "name", in->name, "parameters",
             (json_int_t)s->n_parameters, "active_parameters", (json_int_t)s->n_parameters_active,
             "file_bytes", (json_int_t)gguf_file_bytes(gguf), "layers", (json_int_t)s->shape.n_layer,
@@ -101,7 +101,8 @@ static void print_text(const struct gguf *gguf, const struct inspection *in) {
     const char *type;
     json_t *count;
     printf("tensor types  ");
-    json_object_foreach(counts, type, count) printf(" %s %lld", type, (long long)json_integer_value(count));
+    json_object_foreach(counts, type, count)
+            printf(" %s %lld", type, (long long)json_integer_value(count));
     json_decref(counts);
     printf("\nsupported      %s%s%s\n", s->supported ? "yes" : "no", s->supported ? "" : ": ",
             s->supported ? "" : s->reason);
@@ -125,7 +126,8 @@ int cmd_inspect(int argc, char **argv) {
             {"tensors", 0, OPT_FLAG, &tensors, NULL, "list every tensor"},
             OPT_END,
     };
-    const struct app_command command = {.name = "inspect", .own = own,
+    const struct app_command command = {.name = "inspect",
+            .own = own,
             .usage = "potluck inspect MODEL [OPTIONS]",
             .examples = "  potluck inspect model.gguf\n"
                         "  potluck inspect model-00001-of-00003.gguf --tensors\n"};

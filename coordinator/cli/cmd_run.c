@@ -105,8 +105,7 @@ static void print_summary(const struct app *app, const struct run_options *optio
     fprintf(stderr, "\n[%zu prompt tokens at %.1f/s, %zu tokens", n_prompt,
             (double)n_prompt / seconds(result->prefill_ns ? result->prefill_ns : 1),
             result->tokens.n);
-    if (n_decoded)
-        fprintf(stderr, " at %.1f/s", (double)n_decoded / seconds(result->decode_ns));
+    if (n_decoded) fprintf(stderr, " at %.1f/s", (double)n_decoded / seconds(result->decode_ns));
     fprintf(stderr, "; ended by %s; loading took %.2f s", generate_stop_name(result->stop),
             seconds(app->load_ns));
     if (options->sample.temperature > 0) fprintf(stderr, "; seed %" PRIu64, seed);
@@ -124,9 +123,13 @@ static void print_summary(const struct app *app, const struct run_options *optio
 static int answer(struct app *app, struct run_options *options, const struct tok_ids *prompt,
         struct err *err) {
     struct output out = {.json = app->options.general.json};
-    struct generate_options generation = {.sample = options->sample, .n_max = options->n,
-            .ignore_eos = options->ignore_eos, .arg = &out, .text = on_text,
-            .progress = on_progress, .interrupted = on_interrupted};
+    struct generate_options generation = {.sample = options->sample,
+            .n_max = options->n,
+            .ignore_eos = options->ignore_eos,
+            .arg = &out,
+            .text = on_text,
+            .progress = on_progress,
+            .interrupted = on_interrupted};
     generation.sample.seed = options->seed;
     for (uint32_t i = 0; i < options->stops.n; i++)
         generation.stops[generation.n_stops++] = options->stops.values[i];
@@ -152,8 +155,8 @@ static int check_stops(const struct run_options *options, struct err *err) {
     for (uint32_t i = 0; i < options->stops.n; i++) {
         size_t n = strlen(options->stops.values[i]);
         if (n == 0 || n > GENERATE_STOP_BYTES_MAX)
-            return err_set(err, ERR_USAGE, "--stop takes texts of 1 to %d bytes",
-                    GENERATE_STOP_BYTES_MAX);
+            return err_set(
+                    err, ERR_USAGE, "--stop takes texts of 1 to %d bytes", GENERATE_STOP_BYTES_MAX);
     }
     return 0;
 }
@@ -186,28 +189,42 @@ int cmd_run(int argc, char **argv) {
     struct app_options app_options = APP_OPTIONS_DEFAULTS;
     struct run_options options = {.sample = SAMPLE_DEFAULTS, .seed = SEED_UNSET};
     const struct opt own[] = {
-            {"prompt", 'p', OPT_STR, &options.prompt, "TEXT", "the prompt (default: standard input)"},
+            {"prompt", 'p', OPT_STR, &options.prompt, "TEXT",
+                    "the prompt (default: standard input)"},
             {"file", 'f', OPT_STR, &options.file, "FILE", "read the prompt from a file"},
             {"system", 's', OPT_STR, &options.system, "TEXT", "a system message before it"},
-            {"n-predict", 'n', OPT_U32, &options.n, "N", "at most N tokens (default: until the context is full)"},
-            {"raw", 0, OPT_FLAG, &options.raw, NULL, "the prompt as it is, without the chat template"},
-            {"temp", 0, OPT_F32, &options.sample.temperature, "T", "temperature (default 0.8; 0 is greedy)"},
-            {"top-k", 0, OPT_U32, &options.sample.top_k, "K", "keep the K likeliest (default 40; 0: off)"},
-            {"top-p", 0, OPT_F32, &options.sample.top_p, "P", "keep the likeliest up to P (default 0.95)"},
-            {"min-p", 0, OPT_F32, &options.sample.min_p, "P", "drop below P times the likeliest (default 0.05)"},
-            {"repeat-penalty", 0, OPT_F32, &options.sample.repeat_penalty, "R", "push down recent tokens (default 1: off)"},
-            {"seed", 0, OPT_U64, &options.seed, "S", "of the random draws (default: random, printed)"},
+            {"n-predict", 'n', OPT_U32, &options.n, "N",
+                    "at most N tokens (default: the context's)"},
+            {"raw", 0, OPT_FLAG, &options.raw, NULL,
+                    "the prompt as it is, without the chat template"},
+            {"temp", 0, OPT_F32, &options.sample.temperature, "T",
+                    "temperature (default 0.8; 0 is greedy)"},
+            {"top-k", 0, OPT_U32, &options.sample.top_k, "K",
+                    "keep the K likeliest (default 40; 0: off)"},
+            {"top-p", 0, OPT_F32, &options.sample.top_p, "P",
+                    "keep the likeliest up to P (default 0.95)"},
+            {"min-p", 0, OPT_F32, &options.sample.min_p, "P",
+                    "drop below P times the best (default 0.05)"},
+            {"repeat-penalty", 0, OPT_F32, &options.sample.repeat_penalty, "R",
+                    "push down recent tokens (default 1: off)"},
+            {"seed", 0, OPT_U64, &options.seed, "S",
+                    "of the random draws (default: random, printed)"},
             {"stop", 0, OPT_STRS, &options.stops, "TEXT", "end before this text; may be repeated"},
-            {"ignore-eos", 0, OPT_FLAG, &options.ignore_eos, NULL, "go on after the end of the answer"},
-            {"stats", 0, OPT_FLAG, &options.show_stats, NULL, "show who holds what and where the time went"},
+            {"ignore-eos", 0, OPT_FLAG, &options.ignore_eos, NULL,
+                    "go on after the end of the answer"},
+            {"stats", 0, OPT_FLAG, &options.show_stats, NULL,
+                    "show who holds what and where the time went"},
             OPT_END,
     };
-    const struct app_command command = {.name = "run", .own = own,
+    const struct app_command command = {.name = "run",
+            .own = own,
             .usage = "potluck run MODEL (-p TEXT | -f FILE | < FILE) [OPTIONS]",
-            .examples = "  potluck run model.gguf -p \"What is a bridge?\"\n"
-                        "  potluck run model.gguf -p \"Hello\" --temp 0 -n 100 --local-workers 3 --stats\n"
-                        "  potluck run model.gguf --listen 0.0.0.0:7777 --wait-workers 2 -p \"Hello\"\n"
-                        "      and on two other machines: potluck join ADDRESS:7777\n"};
+            .examples =
+                    "  potluck run model.gguf -p \"What is a bridge?\"\n"
+                    "  potluck run model.gguf -p \"Hello\" --temp 0 -n 100 --local-workers 3 "
+                    "--stats\n"
+                    "  potluck run model.gguf --listen 0.0.0.0:7777 --wait-workers 2 -p \"Hello\"\n"
+                    "      and on two other machines: potluck join ADDRESS:7777\n"};
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;

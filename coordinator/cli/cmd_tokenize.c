@@ -31,8 +31,9 @@ static json_t *piece_json(const struct tok *tok, int32_t id) {
 static int encode(const struct tokenize_options *options, const struct tok *tok, struct err *err) {
     struct buf text = {0};
     struct tok_ids ids = {0};
-    int rc = options->text ? buf_append_str(&text, options->text, err)
-                           : buf_read_file(&text, options->file ? options->file : "-", TOK_TEXT_MAX, err);
+    int rc = options->text
+                     ? buf_append_str(&text, options->text, err)
+                     : buf_read_file(&text, options->file ? options->file : "-", TOK_TEXT_MAX, err);
     unsigned flags = options->special ? TOK_PARSE_SPECIAL : 0;
     if (rc == 0) rc = tok_encode(tok, text.bytes ? text.bytes : "", text.n_bytes, flags, &ids, err);
 
@@ -40,8 +41,9 @@ static int encode(const struct tokenize_options *options, const struct tok *tok,
         json_t *pieces = json_array();
         for (size_t i = 0; i < ids.n; i++)
             json_array_append_new(pieces, piece_json(tok, ids.ids[i]));
-        rc = report_print(json_pack("{s:o, s:o}", "token_ids", report_ids(ids.ids, ids.n), "pieces",
-                                  pieces), err);
+        rc = report_print(
+                json_pack("{s:o, s:o}", "token_ids", report_ids(ids.ids, ids.n), "pieces", pieces),
+                err);
     } else if (rc == 0) {
         for (size_t i = 0; i < ids.n; i++)
             printf("%s%d", i ? " " : "", ids.ids[i]);
@@ -63,8 +65,8 @@ static int decode(const struct tokenize_options *options, const struct tok *tok,
         char *end = NULL;
         long value = strtol(at, &end, 10);
         if (end == at || value < 0 || (unsigned long)value >= tok_n_vocab(tok))
-            rc = err_set(err, ERR_BAD_INPUT, "'%.12s' is not a token id below %u", at,
-                    tok_n_vocab(tok));
+            rc = err_set(
+                    err, ERR_BAD_INPUT, "'%.12s' is not a token id below %u", at, tok_n_vocab(tok));
         else
             rc = tok_ids_push(&ids, (int32_t)value, err);
         at = end;
@@ -73,7 +75,8 @@ static int decode(const struct tokenize_options *options, const struct tok *tok,
     if (rc == 0) rc = tok_decode(tok, ids.ids, ids.n, flags, &text, err);
     if (rc == 0 && options->json)
         rc = report_print(json_pack("{s:o, s:o}", "token_ids", report_ids(ids.ids, ids.n), "text",
-                                  json_stringn(text.bytes ? text.bytes : "", text.n_bytes)), err);
+                                  json_stringn(text.bytes ? text.bytes : "", text.n_bytes)),
+                err);
     else if (rc == 0)
         printf("%s\n", text.bytes ? text.bytes : "");
     tok_ids_fini(&ids);
@@ -81,8 +84,8 @@ static int decode(const struct tokenize_options *options, const struct tok *tok,
     return rc;
 }
 
-static int tokenize(const struct tokenize_options *options, const struct opt_words *words,
-        struct err *err) {
+static int tokenize(
+        const struct tokenize_options *options, const struct opt_words *words, struct err *err) {
     struct gguf *gguf = NULL;
     struct tok *tok = NULL;
     if (words->n != 1) return err_set(err, ERR_USAGE, "expected one model file");
@@ -101,10 +104,12 @@ int cmd_tokenize(int argc, char **argv) {
             {"text", 0, OPT_STR, &options.text, "TEXT", "the text (default: standard input)"},
             {"file", 'f', OPT_STR, &options.file, "FILE", "read the text from a file"},
             {"decode", 0, OPT_STR, &options.decode, "IDS", "the other way: ids to text"},
-            {"special", 0, OPT_FLAG, &options.special, NULL, "read special tokens in the text (show them)"},
+            {"special", 0, OPT_FLAG, &options.special, NULL,
+                    "read special tokens in the text (show them)"},
             OPT_END,
     };
-    const struct app_command command = {.name = "tokenize", .own = own,
+    const struct app_command command = {.name = "tokenize",
+            .own = own,
             .usage = "potluck tokenize MODEL [--text TEXT | -f FILE | --decode IDS] [OPTIONS]",
             .examples = "  potluck tokenize model.gguf --text \"What is a bridge?\" --json\n"
                         "  potluck tokenize model.gguf --decode \"521 409 414\"\n"};

@@ -24,14 +24,16 @@ static const struct command commands[] = {
 
 static void print_help(FILE *to) {
     fputs("potluck - mixture-of-experts models on the machines a household already owns\n\n"
-          "usage: potluck COMMAND [OPTIONS]     (potluck COMMAND --help tells more)\n\n", to);
+          "usage: potluck COMMAND [OPTIONS]     (potluck COMMAND --help tells more)\n\n",
+            to);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
     fputs("\nexamples:\n"
           "  potluck run model.gguf -p \"What is a bridge?\"\n"
           "  potluck run model.gguf -p \"Hello\" --local-workers 3\n"
           "  potluck run model.gguf --listen 0.0.0.0:7777 --wait-workers 2 -p \"Hello\"\n"
-          "  potluck join 192.168.1.10:7777\n", to);
+          "  potluck join 192.168.1.10:7777\n",
+            to);
 }
 
 int main(int argc, char **argv) {
@@ -41,8 +43,8 @@ int main(int argc, char **argv) {
         print_help(stderr);
         return 2;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0
-            || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+            strcmp(argv[1], "help") == 0) {
         print_help(stdout);
         return 0;
     }

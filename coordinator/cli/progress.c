@@ -9,7 +9,9 @@
 #define REDRAW_NS (100 * MONO_MS)
 
 void progress_begin(struct progress *progress, const char *what, bool bytes, bool quiet) {
-    *progress = (struct progress){.what = what, .bytes = bytes, .start_ns = mono_now(),
+    *progress = (struct progress){.what = what,
+            .bytes = bytes,
+            .start_ns = mono_now(),
             .off = quiet || !isatty(STDERR_FILENO)};
 }
 

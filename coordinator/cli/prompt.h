@@ -13,5 +13,6 @@ struct prompt_options {
 };
 
 /* Appends to ids. ERR_UNSUPPORTED when there is neither a usable template nor a known family. */
-int prompt_encode(const struct gguf *gguf, const struct tok *tok, const struct prompt_options *options,
-        const char *text, size_t n_text, struct tok_ids *ids, struct err *err);
+int prompt_encode(const struct gguf *gguf, const struct tok *tok,
+        const struct prompt_options *options, const char *text, size_t n_text, struct tok_ids *ids,
+        struct err *err);

@@ -36,14 +36,16 @@ struct step_ms {
 
 static struct step_ms step_ms(const struct engine_times *t) {
     double n = t->steps ? (double)t->steps * 1e6 : 1;
-    struct step_ms ms = {.attention = (double)t->attention_ns / n, .dense = (double)t->dense_ns / n,
+    struct step_ms ms = {.attention = (double)t->attention_ns / n,
+            .dense = (double)t->dense_ns / n,
             .experts = (double)t->cluster.own_ns / n,
             .dispatch = (double)(t->route_ns + t->cluster.dispatch_ns) / n,
             .wait = (double)t->cluster.wait_ns / n,
             .merge = (double)(t->cluster.merge_ns + t->finish_ns) / n,
-            .head = (double)t->head_ns / n, .total = (double)t->total_ns / n};
-    ms.other = ms.total - ms.attention - ms.dense - ms.experts - ms.dispatch - ms.wait - ms.merge
-            - ms.head;
+            .head = (double)t->head_ns / n,
+            .total = (double)t->total_ns / n};
+    ms.other = ms.total - ms.attention - ms.dense - ms.experts - ms.dispatch - ms.wait - ms.merge -
+               ms.head;
     if (ms.other < 0) ms.other = 0;
     return ms;
 }
@@ -77,16 +79,17 @@ void report_show_workers(const struct cluster *cluster) {
         struct cluster_worker w;
         cluster_worker_at(cluster, i, &w);
         fprintf(stderr, "  %-12s %-9s %-12s %7u %8" PRIu64 " %9.1f %8" PRIu64 " %8.2f %8.0f%s\n",
-                w.name, w.transport, w.isa, w.n_threads, w.n_experts,
-                (double)w.bytes / (1 << 20), w.expert_calls, (double)w.busy_ns / 1e9,
-                (double)w.rtt_ns / 1e3, w.lost ? "  lost" : "");
+                w.name, w.transport, w.isa, w.n_threads, w.n_experts, (double)w.bytes / (1 << 20),
+                w.expert_calls, (double)w.busy_ns / 1e9, (double)w.rtt_ns / 1e3,
+                w.lost ? "  lost" : "");
     }
 }
 
 void report_show_steps(const struct engine_times *times) {
     struct step_ms ms = step_ms(times);
     fprintf(stderr,
-            "\n  a token's %.2f ms: attention %.2f, shared experts %.2f, own experts %.2f, dispatch %.2f, "
+            "\n  a token's %.2f ms: attention %.2f, shared experts %.2f, own experts %.2f, "
+            "dispatch %.2f, "
             "wait %.2f, merge %.2f, head %.2f, other %.2f\n",
             ms.total, ms.attention, ms.dense, ms.experts, ms.dispatch, ms.wait, ms.merge, ms.head,
             ms.other);

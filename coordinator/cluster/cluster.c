@@ -14,8 +14,8 @@
 /* How often cluster_wait_joined() lets its caller look around. */
 #define LOOK_NS (100 * MONO_MS)
 
-int cluster_new(const struct cluster_options *options, struct cluster **out_cluster,
-        struct err *err) {
+int cluster_new(
+        const struct cluster_options *options, struct cluster **out_cluster, struct err *err) {
     struct cluster *cluster = calloc(1, sizeof *cluster);
     if (!cluster) return err_set(err, ERR_NO_MEMORY, "no memory for the cluster");
     cluster->options = *options;
@@ -24,7 +24,8 @@ int cluster_new(const struct cluster_options *options, struct cluster **out_clus
     int rc = 0;
     if (options->own_worker) {
         rc = store_new(options->kern, options->own_room_bytes, &cluster->store, err);
-        if (rc == 0) rc = exec_new(options->kern, cluster->store, options->pool, &cluster->exec, err);
+        if (rc == 0)
+            rc = exec_new(options->kern, cluster->store, options->pool, &cluster->exec, err);
     }
     for (unsigned i = 0; rc == 0 && i < ARRAY_LEN(options->listen); i++) {
         if (!options->listen[i]) continue;
@@ -77,7 +78,8 @@ uint32_t cluster_n_joined(const struct cluster *cluster) {
 /* ------------------------------------------------------------------- loss -- */
 
 /* "layer 1: 0 3 6, layer 2: 1 ..." as far as it fits. */
-static void list_experts(const struct cluster *cluster, uint32_t worker, char *text, size_t n_text) {
+static void list_experts(
+        const struct cluster *cluster, uint32_t worker, char *text, size_t n_text) {
     const struct placement *placement = &cluster->placement;
     size_t used = 0;
     text[0] = 0;
@@ -90,8 +92,8 @@ static void list_experts(const struct cluster *cluster, uint32_t worker, char *t
                 return;
             }
             if (first)
-                used += (size_t)snprintf(text + used, n_text - used, "%slayer %u:",
-                        used ? ", " : "", l);
+                used += (size_t)snprintf(
+                        text + used, n_text - used, "%slayer %u:", used ? ", " : "", l);
             used += (size_t)snprintf(text + used, n_text - used, " %u", e);
             first = false;
         }
@@ -121,8 +123,8 @@ int cluster_watch(struct cluster *cluster, uint64_t *since_ns, struct err *err) 
     *since_ns = now;
     for (uint32_t m = 1; m <= cluster->n_members; m++) {
         struct member *member = &cluster->members[m];
-        bool owes = member->request != 0 || member->pieces_sent > member->pieces_stored
-                || member->experts_stored < member->experts_assigned;
+        bool owes = member->request != 0 || member->pieces_sent > member->pieces_stored ||
+                    member->experts_stored < member->experts_assigned;
         if (member_gone(member) || !owes) continue;
 
         member->silent_ns += passed;
@@ -177,8 +179,8 @@ static void refuse(struct cluster *cluster, uint32_t peer, int code, const char 
 }
 
 static void welcome(struct cluster *cluster, struct member *member) {
-    struct wire_welcome message = {.member = (uint32_t)(member - cluster->members),
-            .epoch = cluster->epoch};
+    struct wire_welcome message = {
+            .member = (uint32_t)(member - cluster->members), .epoch = cluster->epoch};
     snprintf(message.coordinator, sizeof message.coordinator, "%s", cluster->options.name);
     wire_encode_welcome(&cluster->out, &message);
     if (cluster_send(cluster, member, NULL) < 0) return;
@@ -225,8 +227,8 @@ static void take_hello(struct cluster *cluster, uint32_t peer, const struct wire
     }
 
     struct member *member = known ? known : &cluster->members[++cluster->n_members];
-    *member = (struct member){.peer = peer, .n_threads = hello->n_threads,
-            .ram_bytes = hello->ram_bytes};
+    *member = (struct member){
+            .peer = peer, .n_threads = hello->n_threads, .ram_bytes = hello->ram_bytes};
     snprintf(member->name, sizeof member->name, "%s", hello->name);
     snprintf(member->isa, sizeof member->isa, "%s", hello->isa);
     LOG_INFO("member.joined", "worker=%s isa=%s threads=%u room_mib=%" PRIu64, member->name,
@@ -253,12 +255,13 @@ static int take_message(struct cluster *cluster, struct member *member, uint32_t
         wire_encode_bare(&cluster->out, WIRE_PONG, in->head.request);
         return cluster_send(cluster, member, err);
     case WIRE_STORED:
-        if (in->stored.n_pieces < member->pieces_stored || in->stored.n_pieces > member->pieces_sent
-                || in->stored.n_experts > member->experts_assigned)
+        if (in->stored.n_pieces < member->pieces_stored ||
+                in->stored.n_pieces > member->pieces_sent ||
+                in->stored.n_experts > member->experts_assigned)
             return err_set(err, ERR_PROTOCOL,
                     "worker %s says it stored %" PRIu64 " pieces and %" PRIu64
-                    " experts; it was sent %" PRIu64 " and %" PRIu64, member->name,
-                    in->stored.n_pieces, in->stored.n_experts, member->pieces_sent,
+                    " experts; it was sent %" PRIu64 " and %" PRIu64,
+                    member->name, in->stored.n_pieces, in->stored.n_experts, member->pieces_sent,
                     member->experts_assigned);
         member->pieces_stored = in->stored.n_pieces;
         member->experts_stored = in->stored.n_experts;
@@ -272,8 +275,10 @@ static int take_message(struct cluster *cluster, struct member *member, uint32_t
         if (member->experts_assigned == 0 && member->request == 0) return 0;
         return cluster_lost(cluster, member, "has left", err);
     default:
-        return err_set(err, ERR_PROTOCOL, "worker %s sent a message of type %d, which only a "
-                "coordinator sends", member->name, (int)in->head.type);
+        return err_set(err, ERR_PROTOCOL,
+                "worker %s sent a message of type %d, which only a "
+                "coordinator sends",
+                member->name, (int)in->head.type);
     }
 }
 
@@ -327,9 +332,10 @@ int cluster_wait_joined(struct cluster *cluster, uint32_t n_workers, uint64_t de
         if (rc == 0 && check) rc = check(check_arg, err);
         if (rc < 0) return rc;
         if (mono_now() >= deadline_ns) {
-            rc = err_set(err, ERR_TIMEOUT, "%u of %u workers have joined", cluster_n_joined(cluster),
-                    n_workers);
-            err_hint(err, "start them with: potluck join HOST:PORT   (or wait longer: --wait-timeout)");
+            rc = err_set(err, ERR_TIMEOUT, "%u of %u workers have joined",
+                    cluster_n_joined(cluster), n_workers);
+            err_hint(err,
+                    "start them with: potluck join HOST:PORT   (or wait longer: --wait-timeout)");
             return rc;
         }
     }
@@ -389,5 +395,6 @@ void cluster_reset_counters(struct cluster *cluster) {
     cluster->wire = (struct cluster_wire){0};
     cluster->own_rows = cluster->own_calls = cluster->own_busy_ns = 0;
     for (uint32_t m = 1; m <= cluster->n_members; m++)
-        cluster->members[m].rows = cluster->members[m].expert_calls = cluster->members[m].busy_ns = 0;
+        cluster->members[m].rows = cluster->members[m].expert_calls = cluster->members[m].busy_ns =
+                0;
 }

@@ -24,14 +24,14 @@ struct cluster_options {
     const struct kern_ops *kern; /* for the own worker; borrowed */
     struct pool *pool;           /* borrowed */
     const char *name;            /* of this coordinator, shown to workers */
-    const char *listen[2];       /* addresses to accept workers on; NULL: none. All of one transport */
-    bool own_worker;             /* the coordinator holds experts too */
-    uint64_t own_room_bytes;     /* for them */
+    const char *listen[2];   /* addresses to accept workers on; NULL: none. All of one transport */
+    bool own_worker;         /* the coordinator holds experts too */
+    uint64_t own_room_bytes; /* for them */
 };
 
 /* Binds the addresses. ERR_IO (port in use ...), ERR_USAGE. */
-int cluster_new(const struct cluster_options *options, struct cluster **out_cluster,
-        struct err *err);
+int cluster_new(
+        const struct cluster_options *options, struct cluster **out_cluster, struct err *err);
 
 /* Tells workers that the coordinator leaves and frees everything. NULL is fine. */
 void cluster_free(struct cluster *cluster);

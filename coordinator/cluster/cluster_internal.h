@@ -36,7 +36,7 @@ struct member {
     uint32_t n_threads;
     uint64_t ram_bytes;
     bool lost;
-    bool left; /* said BYE */
+    bool left;          /* said BYE */
     uint64_t silent_ns; /* while we waited, since the last sign of life */
 
     uint64_t pieces_sent, pieces_stored;

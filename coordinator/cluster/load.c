@@ -13,9 +13,14 @@
 #define STORE_NS (120 * MONO_S)
 
 static struct store_layer shape_of(const struct model_experts *experts) {
-    return (struct store_layer){.layer = experts->layer, .n_expert = experts->n_expert,
-            .n_embd = experts->n_embd, .n_ff = experts->n_ff, .gate_type = experts->gate.type,
-            .up_type = experts->up.type, .down_type = experts->down.type, .glu = experts->glu};
+    return (struct store_layer){.layer = experts->layer,
+            .n_expert = experts->n_expert,
+            .n_embd = experts->n_embd,
+            .n_ff = experts->n_ff,
+            .gate_type = experts->gate.type,
+            .up_type = experts->up.type,
+            .down_type = experts->down.type,
+            .glu = experts->glu};
 }
 
 static uint64_t matrix_bytes(const struct gguf_matrix *matrix, uint64_t n_in, uint64_t n_out) {
@@ -51,7 +56,8 @@ static void report(struct load *load, uint64_t more_bytes) {
 /* Moves on to the next expert that this member is to hold. */
 static void seek_expert(struct load *load, struct push *push) {
     const struct placement *placement = &load->cluster->placement;
-    for (; push->layer < load->n_layer; push->layer++, push->expert = 0, push->layer_announced = false) {
+    for (; push->layer < load->n_layer;
+            push->layer++, push->expert = 0, push->layer_announced = false) {
         const struct model_experts *experts = model_experts(load->cluster->model, push->layer);
         if (!experts) continue;
         for (; push->expert < experts->n_expert; push->expert++)
@@ -62,9 +68,14 @@ static void seek_expert(struct load *load, struct push *push) {
 
 static int announce_layer(struct load *load, struct push *push, struct err *err) {
     const struct model_experts *experts = model_experts(load->cluster->model, push->layer);
-    struct wire_layer message = {.layer = experts->layer, .n_expert = experts->n_expert,
-            .n_embd = experts->n_embd, .n_ff = experts->n_ff, .gate_type = experts->gate.type,
-            .up_type = experts->up.type, .down_type = experts->down.type, .glu = experts->glu};
+    struct wire_layer message = {.layer = experts->layer,
+            .n_expert = experts->n_expert,
+            .n_embd = experts->n_embd,
+            .n_ff = experts->n_ff,
+            .gate_type = experts->gate.type,
+            .up_type = experts->up.type,
+            .down_type = experts->down.type,
+            .glu = experts->glu};
     wire_encode_layer(&load->cluster->out, &message);
     push->layer_announced = true;
     return cluster_send(load->cluster, push->member, err);
@@ -91,9 +102,12 @@ static int send_piece(struct load *load, struct push *push, struct err *err) {
     uint64_t at = push->offset - start;
     const uint8_t *bytes = parts[part]->bytes + push->expert * parts[part]->stride + at;
     uint64_t n = min_u64(CLUSTER_PIECE_BYTES, n_bytes[part] - at);
-    struct wire_expert message = {.layer = push->layer, .expert = push->expert,
-            .offset = push->offset, .total_bytes = n_bytes[0] + n_bytes[1] + n_bytes[2],
-            .bytes = bytes, .n_bytes = (uint32_t)n};
+    struct wire_expert message = {.layer = push->layer,
+            .expert = push->expert,
+            .offset = push->offset,
+            .total_bytes = n_bytes[0] + n_bytes[1] + n_bytes[2],
+            .bytes = bytes,
+            .n_bytes = (uint32_t)n};
     wire_encode_expert(&cluster->out, &message);
     int rc = cluster_send(cluster, push->member, err);
     if (rc < 0) return rc;
@@ -123,7 +137,8 @@ static int push_all(struct load *load, struct err *err) {
     struct cluster *cluster = load->cluster;
     struct push pushes[PLACEMENT_WORKERS_MAX];
     for (uint32_t m = 1; m <= cluster->n_members; m++) {
-        pushes[m] = (struct push){.member = &cluster->members[m], .worker = m,
+        pushes[m] = (struct push){.member = &cluster->members[m],
+                .worker = m,
                 .done = member_gone(&cluster->members[m])};
         if (!pushes[m].done) seek_expert(load, &pushes[m]);
     }
@@ -132,8 +147,8 @@ static int push_all(struct load *load, struct err *err) {
     while (!all_stored(cluster)) {
         for (uint32_t m = 1; m <= cluster->n_members; m++) {
             struct push *push = &pushes[m];
-            while (!push->done
-                    && push->member->pieces_sent - push->member->pieces_stored < CLUSTER_PIECES_AHEAD) {
+            while (!push->done && push->member->pieces_sent - push->member->pieces_stored <
+                                          CLUSTER_PIECES_AHEAD) {
                 int rc = send_piece(load, push, err);
                 if (rc < 0) return rc;
                 deadline = mono_after(STORE_NS);
@@ -146,8 +161,8 @@ static int push_all(struct load *load, struct err *err) {
         if (rc == 0) rc = cluster_watch(cluster, &watched, err);
         if (rc < 0) return rc;
         if (mono_now() > deadline)
-            return err_set(err, ERR_TIMEOUT, "workers took no weights for %d s",
-                    (int)(STORE_NS / MONO_S));
+            return err_set(
+                    err, ERR_TIMEOUT, "workers took no weights for %d s", (int)(STORE_NS / MONO_S));
     }
     return 0;
 }
@@ -167,8 +182,8 @@ static int take_own(struct load *load, struct err *err) {
             const uint8_t *at[3];
             for (int p = 0; p < 3; p++)
                 at[p] = parts[p]->bytes + e * parts[p]->stride;
-            rc = store_put_expert(cluster->store, l, e, at[0], at[1], at[2],
-                    cluster->options.pool, err);
+            rc = store_put_expert(
+                    cluster->store, l, e, at[0], at[1], at[2], cluster->options.pool, err);
             for (int p = 0; p < 3; p++)
                 gguf_release(load->gguf, at[p], parts[p]->stride);
             report(load, store_expert_gguf_bytes(&shape));
@@ -183,7 +198,8 @@ static int take_own(struct load *load, struct err *err) {
 static int plan(struct load *load, struct err *err) {
     struct cluster *cluster = load->cluster;
     struct plan_worker workers[PLACEMENT_WORKERS_MAX] = {{.name = "local",
-            .room_bytes = cluster->options.own_room_bytes, .usable = cluster->options.own_worker}};
+            .room_bytes = cluster->options.own_room_bytes,
+            .usable = cluster->options.own_worker}};
     for (uint32_t m = 1; m <= cluster->n_members; m++)
         workers[m] = (struct plan_worker){.name = cluster->members[m].name,
                 .room_bytes = cluster->members[m].ram_bytes,
@@ -195,14 +211,19 @@ static int plan(struct load *load, struct err *err) {
         const struct model_experts *experts = model_experts(cluster->model, l);
         if (!experts) continue;
         struct store_layer shape = shape_of(experts);
-        layers[n_layers++] = (struct plan_layer){.layer = l, .n_expert = experts->n_expert,
+        layers[n_layers++] = (struct plan_layer){.layer = l,
+                .n_expert = experts->n_expert,
                 .expert_bytes = store_expert_held_bytes(cluster->options.kern, &shape)};
     }
     if (n_layers == 0) return 0;
 
-    struct plan_request request = {.policy = load->options->policy, .seed = load->options->seed,
-            .file_text = load->options->plan_text, .n_replicas = load->options->n_replicas,
-            .workers = workers, .n_workers = cluster->n_members + 1, .layers = layers,
+    struct plan_request request = {.policy = load->options->policy,
+            .seed = load->options->seed,
+            .file_text = load->options->plan_text,
+            .n_replicas = load->options->n_replicas,
+            .workers = workers,
+            .n_workers = cluster->n_members + 1,
+            .layers = layers,
             .n_layers = n_layers};
     return plan_place(&request, &cluster->placement, err);
 }
@@ -242,7 +263,9 @@ static void order_members(struct cluster *cluster) {
 int cluster_load(struct cluster *cluster, const struct model *model, const struct gguf *gguf,
         const struct cluster_load_options *options, struct err *err) {
     const struct model_shape *shape = model_shape(model);
-    struct load load = {.cluster = cluster, .options = options, .gguf = gguf,
+    struct load load = {.cluster = cluster,
+            .options = options,
+            .gguf = gguf,
             .n_layer = shape->n_layer + (options->with_mtp ? shape->n_mtp : 0)};
     if (load.n_layer > WIRE_LAYERS_MAX)
         return err_set(err, ERR_UNSUPPORTED, "a model of %u blocks", load.n_layer);

@@ -50,7 +50,8 @@ static int split_args(struct local_workers *workers, struct err *err) {
     workers->args = strdup(workers->options.args);
     if (!workers->args) return err_set(err, ERR_NO_MEMORY, "no memory for --local-worker-args");
     char *save = NULL;
-    for (char *word = strtok_r(workers->args, " \t", &save); word; word = strtok_r(NULL, " \t", &save)) {
+    for (char *word = strtok_r(workers->args, " \t", &save); word;
+            word = strtok_r(NULL, " \t", &save)) {
         if (workers->n_words == ARGS_MAX - 16)
             return err_set(err, ERR_USAGE, "--local-worker-args has too many words");
         workers->words[workers->n_words++] = word;
@@ -60,8 +61,8 @@ static int split_args(struct local_workers *workers, struct err *err) {
 
 /* -------------------------------------------------------------- processes -- */
 
-static int start_process(struct local_workers *workers, struct local_worker *worker,
-        struct err *err) {
+static int start_process(
+        struct local_workers *workers, struct local_worker *worker, struct err *err) {
     char ram[32], parent[32];
     snprintf(ram, sizeof ram, "%" PRIu64, workers->options.ram_bytes);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
@@ -78,8 +79,8 @@ static int start_process(struct local_workers *workers, struct local_worker *wor
     posix_spawnattr_init(&attr);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
     posix_spawnattr_setpgroup(&attr, 0);
-    int rc = posix_spawn(&worker->pid, workers->options.program, NULL, &attr, (char *const *)argv,
-            environ);
+    int rc = posix_spawn(
+            &worker->pid, workers->options.program, NULL, &attr, (char *const *)argv, environ);
     posix_spawnattr_destroy(&attr);
     if (rc == 0) return 0;
     worker->pid = 0;
@@ -104,11 +105,15 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-static int start_thread(struct local_workers *workers, struct local_worker *worker,
-        struct err *err) {
+static int start_thread(
+        struct local_workers *workers, struct local_worker *worker, struct err *err) {
     worker->all = workers;
-    worker->host = (struct host_options){.address = workers->options.address, .name = worker->name,
-            .ram_bytes = workers->options.ram_bytes, .n_threads = 1, .once = true, .quiet = true,
+    worker->host = (struct host_options){.address = workers->options.address,
+            .name = worker->name,
+            .ram_bytes = workers->options.ram_bytes,
+            .n_threads = 1,
+            .once = true,
+            .quiet = true,
             .stop = &workers->stop};
     const struct opt table[] = {
             {"threads", 't', OPT_U32, &worker->host.n_threads, "N", ""},
@@ -148,7 +153,8 @@ int local_workers_start(const struct local_workers_options *options,
         struct local_worker *worker = &workers->workers[i];
         snprintf(worker->name, sizeof worker->name, "w%u", i + 1);
         workers->n = i + 1;
-        rc = options->net ? start_thread(workers, worker, err) : start_process(workers, worker, err);
+        rc = options->net ? start_thread(workers, worker, err)
+                          : start_process(workers, worker, err);
     }
     if (rc < 0) {
         local_workers_stop(workers);

@@ -13,11 +13,11 @@ struct local_workers; /* opaque */
 
 struct local_workers_options {
     uint32_t n;
-    const char *address;  /* of the hub */
-    const char *args;     /* --local-worker-args, split at blanks; may be NULL */
-    const char *program;  /* path of this program (run as `program join ...`) */
-    struct net *net;      /* not NULL: threads of this process, over inproc:// */
-    uint64_t ram_bytes;   /* room of each, where args do not say otherwise */
+    const char *address; /* of the hub */
+    const char *args;    /* --local-worker-args, split at blanks; may be NULL */
+    const char *program; /* path of this program (run as `program join ...`) */
+    struct net *net;     /* not NULL: threads of this process, over inproc:// */
+    uint64_t ram_bytes;  /* room of each, where args do not say otherwise */
 };
 
 /* ERR_IO (cannot start), ERR_USAGE (too many, bad args). */

@@ -21,8 +21,8 @@ static size_t row_bytes_max(const struct cluster *cluster) {
     for (uint32_t l = 0; l < cluster->placement.n_layer; l++) {
         const struct model_experts *experts = model_experts(cluster->model, l);
         if (!experts) continue;
-        uint32_t mask = 1u << dtype_find(experts->gate.type)->act
-                | 1u << dtype_find(experts->up.type)->act;
+        uint32_t mask =
+                1u << dtype_find(experts->gate.type)->act | 1u << dtype_find(experts->up.type)->act;
         size_t n = 0;
         for (int kind = 0; kind < ACT_KIND_COUNT; kind++)
             if (mask >> kind & 1) n += wire_act_bytes((enum act_kind)kind, 1, experts->n_embd);
@@ -48,7 +48,8 @@ int cluster_reserve(struct cluster *cluster, uint32_t n_rows, struct err *err) {
     for (uint32_t m = 1; ok && m <= cluster->n_members; m++) {
         struct member *member = &cluster->members[m];
         free(member->outbox);
-        member->outbox_bytes = n_rows * (1 + row_bytes_max(cluster)) + n_routes * WIRE_ROUTE_BYTES + 256;
+        member->outbox_bytes =
+                n_rows * (1 + row_bytes_max(cluster)) + n_routes * WIRE_ROUTE_BYTES + 256;
         member->outbox = aligned_new(member->outbox_bytes);
         ok = member->outbox != NULL;
     }
@@ -79,7 +80,8 @@ static size_t gather_act(const struct moe_rows *rows, enum act_kind kind,
         for (size_t b = 0; b < n_blocks; b++) {
             uint32_t bits;
             memcpy(&bits, &d[b], sizeof bits);
-            uint16_t half = (uint16_t)(bits >> 16); /* scales are bfloat16 numbers: nothing is lost */
+            uint16_t half =
+                    (uint16_t)(bits >> 16); /* scales are bfloat16 numbers: nothing is lost */
             memcpy(scales + (r * n_blocks + b) * 2, &half, sizeof half);
         }
     }
@@ -88,8 +90,11 @@ static size_t gather_act(const struct moe_rows *rows, enum act_kind kind,
 
 static int send_share(struct cluster *cluster, struct member *member, const struct moe_rows *rows,
         const struct split_share *share, struct err *err) {
-    struct wire_dispatch message = {.layer = rows->layer, .n_rows = share->n_rows,
-            .n_embd = rows->n_embd, .act_mask = rows->act_mask, .n_routes = share->n_routes,
+    struct wire_dispatch message = {.layer = rows->layer,
+            .n_rows = share->n_rows,
+            .n_embd = rows->n_embd,
+            .act_mask = rows->act_mask,
+            .n_routes = share->n_routes,
             .deadline_us = CLUSTER_REPLY_NS / MONO_US};
     uint8_t *at = member->outbox;
 
@@ -106,9 +111,11 @@ static int send_share(struct cluster *cluster, struct member *member, const stru
     }
     message.routes = at;
     for (uint32_t i = 0; i < share->n_routes; i++)
-        wire_route_put(at, i, (struct wire_route){share->routes[i].row, share->routes[i].expert,
-                share->routes[i].weight});
-    ASSERT(at + (size_t)share->n_routes * WIRE_ROUTE_BYTES <= member->outbox + member->outbox_bytes);
+        wire_route_put(at, i,
+                (struct wire_route){
+                        share->routes[i].row, share->routes[i].expert, share->routes[i].weight});
+    ASSERT(at + (size_t)share->n_routes * WIRE_ROUTE_BYTES <=
+            member->outbox + member->outbox_bytes);
 
     member->request = ++cluster->next_request;
     member->share = share;
@@ -138,8 +145,8 @@ int cluster_dispatch(struct cluster *cluster, const struct moe_rows *rows, struc
     const struct split_share *own = &cluster->split.shares[0];
     cluster->n_own_routes = rc == 0 ? own->n_routes : 0;
     for (uint32_t i = 0; i < cluster->n_own_routes; i++)
-        cluster->own_routes[i] = (struct exec_route){own->rows[own->routes[i].row],
-                own->routes[i].expert, own->routes[i].weight};
+        cluster->own_routes[i] = (struct exec_route){
+                own->rows[own->routes[i].row], own->routes[i].expert, own->routes[i].weight};
     cluster->times.dispatch_ns += mono_now() - start;
     return rc;
 }
@@ -154,8 +161,11 @@ static int run_own(struct cluster *cluster, int64_t *sums, uint8_t *poisoned, st
         memset(poisoned, 0, rows->n_rows);
         return 0;
     }
-    struct exec_batch batch = {.layer = rows->layer, .n_rows = rows->n_rows, .grid = rows->grid,
-            .routes = cluster->own_routes, .n_routes = cluster->n_own_routes};
+    struct exec_batch batch = {.layer = rows->layer,
+            .n_rows = rows->n_rows,
+            .grid = rows->grid,
+            .routes = cluster->own_routes,
+            .n_routes = cluster->n_own_routes};
     for (int kind = 0; kind < ACT_KIND_COUNT; kind++)
         batch.acts[kind] = rows->act_mask >> kind & 1 ? &rows->acts[kind] : NULL;
     cluster->own_rows += cluster->split.shares[0].n_rows;
@@ -171,10 +181,11 @@ static int merge_reply(struct cluster *cluster, struct member *member, const str
         return err_set(err, ERR_PROTOCOL,
                 "worker %s answered request %" PRIu64 ", which it does not owe", member->name,
                 in->head.request);
-    if (reply->layer != cluster->rows->layer || reply->n_rows != share->n_rows
-            || reply->n_embd != cluster->rows->n_embd)
+    if (reply->layer != cluster->rows->layer || reply->n_rows != share->n_rows ||
+            reply->n_embd != cluster->rows->n_embd)
         return err_set(err, ERR_PROTOCOL,
-                "worker %s answered with %u rows of %u for layer %u; asked were %u of %u for layer %u",
+                "worker %s answered with %u rows of %u for layer %u; asked were %u of %u for layer "
+                "%u",
                 member->name, reply->n_rows, reply->n_embd, reply->layer, share->n_rows,
                 cluster->rows->n_embd, cluster->rows->layer);
 
@@ -194,8 +205,8 @@ static int merge_reply(struct cluster *cluster, struct member *member, const str
         left -= (size_t)n;
     }
     if (left)
-        return err_set(err, ERR_PROTOCOL, "worker %s sent %zu bytes after its sums", member->name,
-                left);
+        return err_set(
+                err, ERR_PROTOCOL, "worker %s sent %zu bytes after its sums", member->name, left);
     return 0;
 }
 
@@ -205,7 +216,8 @@ static bool any_owes(const struct cluster *cluster) {
     return false;
 }
 
-static int wait_replies(struct cluster *cluster, int64_t *sums, uint8_t *poisoned, struct err *err) {
+static int wait_replies(
+        struct cluster *cluster, int64_t *sums, uint8_t *poisoned, struct err *err) {
     uint64_t watched = mono_now(), deadline = mono_after(CLUSTER_REPLY_NS);
     while (any_owes(cluster)) {
         struct wire_in in;

@@ -26,7 +26,7 @@ struct engine { /* owner: the engine's thread */
     float *mtp_hidden; /* [n_batch][n_embd] */
     float *logits;     /* [LOGIT_ROWS][n_vocab] */
     uint32_t *positions;
-    struct kv **kv;    /* [n_batch] */
+    struct kv **kv; /* [n_batch] */
     struct engine_times times;
 };
 
@@ -51,11 +51,12 @@ int engine_new(const struct engine_options *options, struct engine **out_engine,
     engine->poisoned = aligned_new(n_batch);
     engine->hidden = aligned_new((1 + n_batch) * n_embd * sizeof *engine->hidden);
     engine->mtp_hidden = aligned_new(n_batch * n_embd * sizeof *engine->mtp_hidden);
-    engine->logits = aligned_new((size_t)LOGIT_ROWS * engine->shape->n_vocab * sizeof *engine->logits);
+    engine->logits =
+            aligned_new((size_t)LOGIT_ROWS * engine->shape->n_vocab * sizeof *engine->logits);
     engine->positions = aligned_new(n_batch * sizeof *engine->positions);
     engine->kv = aligned_new(n_batch * sizeof *engine->kv);
-    bool ok = engine->sums && engine->poisoned && engine->hidden && engine->mtp_hidden
-            && engine->logits && engine->positions && engine->kv;
+    bool ok = engine->sums && engine->poisoned && engine->hidden && engine->mtp_hidden &&
+              engine->logits && engine->positions && engine->kv;
     int rc = ok ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for batches of %zu rows", n_batch);
 
     if (rc == 0) rc = model_work_new(options->model, options->n_batch, &engine->work, err);
@@ -96,8 +97,12 @@ int session_new(struct engine *engine, uint32_t n_ctx, enum dtype kv_type,
     session->last_hidden = calloc(engine->shape->n_embd, sizeof *session->last_hidden);
 
     const struct model_shape *s = engine->shape;
-    struct kv_shape shape = {.n_layer = s->n_layer + s->n_mtp, .n_head_kv = s->n_head_kv,
-            .n_dim_k = s->n_dim_k, .n_dim_v = s->n_dim_v, .n_ctx = n_ctx, .type = kv_type};
+    struct kv_shape shape = {.n_layer = s->n_layer + s->n_mtp,
+            .n_head_kv = s->n_head_kv,
+            .n_dim_k = s->n_dim_k,
+            .n_dim_v = s->n_dim_v,
+            .n_ctx = n_ctx,
+            .type = kv_type};
     int rc = session->last_hidden ? kv_new(&shape, &session->kv, err)
                                   : err_set(err, ERR_NO_MEMORY, "no memory for a session");
     if (rc < 0) {
@@ -139,9 +144,9 @@ void engine_times(const struct engine *engine, struct engine_times *out) {
     /* the cluster's clocks run on; what stood there at the last reset is taken off */
     const struct cluster_times *now = cluster_times(engine->options.cluster);
     const struct cluster_times *then = &engine->times.cluster;
-    out->cluster = (struct cluster_times){now->dispatch_ns - then->dispatch_ns,
-            now->own_ns - then->own_ns, now->wait_ns - then->wait_ns,
-            now->merge_ns - then->merge_ns};
+    out->cluster =
+            (struct cluster_times){now->dispatch_ns - then->dispatch_ns, now->own_ns - then->own_ns,
+                    now->wait_ns - then->wait_ns, now->merge_ns - then->merge_ns};
 }
 
 void engine_reset_times(struct engine *engine) {
@@ -187,8 +192,8 @@ static int run_block(struct engine *engine, const struct model_batch *batch, uin
     if (rc < 0) return rc;
 
     mark = mono_now();
-    model_block_finish(model, engine->work, batch, layer, engine->sums, engine->rows.grid,
-            engine->poisoned);
+    model_block_finish(
+            model, engine->work, batch, layer, engine->sums, engine->rows.grid, engine->poisoned);
     lap(&mark, &times->finish_ns);
     return 0;
 }
@@ -202,8 +207,8 @@ static int give_logits(struct engine *engine, const struct model_batch *batch, c
     for (uint32_t r = first; r < batch->n_rows; r += LOGIT_ROWS) {
         uint32_t n = (uint32_t)min_u64(LOGIT_ROWS, batch->n_rows - r);
         uint64_t mark = mono_now();
-        model_logits(engine->options.model, engine->work, hidden + r * n_embd, n, mtp,
-                engine->logits);
+        model_logits(
+                engine->options.model, engine->work, hidden + r * n_embd, n, mtp, engine->logits);
         lap(&mark, &engine->times.head_ns);
         for (uint32_t i = 0; i < n; i++) {
             int rc = give(arg, batch->positions[r + i], engine->logits + i * n_vocab, err);
@@ -222,7 +227,8 @@ static int run_mtp(struct engine *engine, const struct model_batch *batch,
     if (rc < 0) return rc;
     model_hidden(model, engine->work, batch, true, engine->mtp_hidden);
     if (!sink->mtp_logits) return 0;
-    return give_logits(engine, batch, engine->mtp_hidden, 0, true, sink->arg, sink->mtp_logits, err);
+    return give_logits(
+            engine, batch, engine->mtp_hidden, 0, true, sink->arg, sink->mtp_logits, err);
 }
 
 static int run_step(struct engine *engine, struct session *session, const struct model_batch *batch,
@@ -264,7 +270,8 @@ static int check_tokens(const struct engine *engine, const struct session *sessi
         int rc = err_set(err, ERR_LIMIT,
                 "%u tokens do not fit: the context holds %u, and %u are taken", n, n_ctx,
                 session->n_past);
-        err_hint(err, "give a shorter text, or a larger context: --ctx N (this model was trained on %u)",
+        err_hint(err,
+                "give a shorter text, or a larger context: --ctx N (this model was trained on %u)",
                 engine->shape->n_ctx_train);
         return rc;
     }
@@ -286,15 +293,18 @@ int engine_eval(struct engine *engine, struct session *session, const int32_t *t
     }
 
     for (uint32_t done = 0; done < n;) {
-        if (sink->stop && sink->stop(sink->arg)) return err_set(err, ERR_INTERRUPTED, "interrupted");
+        if (sink->stop && sink->stop(sink->arg))
+            return err_set(err, ERR_INTERRUPTED, "interrupted");
         uint64_t start = mono_now();
         uint32_t n_rows = (uint32_t)min_u64(engine->options.n_batch, n - done);
         for (uint32_t r = 0; r < n_rows; r++) {
             engine->positions[r] = session->n_past + r;
             engine->kv[r] = session->kv;
         }
-        struct model_batch batch = {.n_rows = n_rows, .tokens = tokens + done,
-                .positions = engine->positions, .kv = engine->kv};
+        struct model_batch batch = {.n_rows = n_rows,
+                .tokens = tokens + done,
+                .positions = engine->positions,
+                .kv = engine->kv};
         rc = run_step(engine, session, &batch, done + n_rows == n, sink, err);
         if (rc < 0) return rc;
         done += n_rows;

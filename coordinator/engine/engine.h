@@ -16,12 +16,12 @@ struct engine;  /* opaque */
 struct session; /* opaque; belongs to one engine */
 
 struct engine_options {
-    const struct model *model;   /* borrowed, like the next three */
-    struct cluster *cluster;     /* loaded; NULL for a model without experts */
+    const struct model *model; /* borrowed, like the next three */
+    struct cluster *cluster;   /* loaded; NULL for a model without experts */
     const struct kern_ops *kern;
     struct pool *pool;
-    uint32_t n_batch;            /* rows per step, 1..ENGINE_BATCH_MAX */
-    int grid_bits;               /* 0: KERN_GRID_BITS; finer grids measure what rounding costs */
+    uint32_t n_batch; /* rows per step, 1..ENGINE_BATCH_MAX */
+    int grid_bits;    /* 0: KERN_GRID_BITS; finer grids measure what rounding costs */
 };
 #define ENGINE_BATCH_MAX 4096
 

@@ -147,7 +147,8 @@ int generate(struct engine *engine, struct session *session, const struct tok *t
 
     uint32_t n_ctx = session_n_ctx(session);
     uint32_t n_max = options->n_max && options->n_max < n_ctx ? options->n_max : n_ctx;
-    struct generation g = {.options = options, .tok = tok, .n_vocab = engine_shape(engine)->n_vocab};
+    struct generation g = {
+            .options = options, .tok = tok, .n_vocab = engine_shape(engine)->n_vocab};
     sha256_init(&g.sha);
     tok_stream_init(&g.stream, tok, 0);
     int rc = start(&g, options, g.n_vocab, n_max, result, err);
@@ -155,8 +156,8 @@ int generate(struct engine *engine, struct session *session, const struct tok *t
         sampler_accept(g.sampler, prompt[i]);
 
     uint64_t begin = mono_now();
-    struct engine_sink sink = {.arg = &g, .logits = take_row, .progress = prompt_progress,
-            .stop = prompt_stop};
+    struct engine_sink sink = {
+            .arg = &g, .logits = take_row, .progress = prompt_progress, .stop = prompt_stop};
     if (rc == 0) rc = engine_eval(engine, session, prompt, n_prompt, &sink, err);
     result->prefill_ns = result->first_token_ns = mono_now() - begin;
     engine_times(engine, &result->prefill_times);

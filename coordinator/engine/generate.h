@@ -22,12 +22,12 @@ const char *generate_stop_name(enum generate_stop stop);
 
 struct generate_options {
     struct sample_options sample;
-    uint32_t n_max;          /* tokens at most; 0: until the context is full */
+    uint32_t n_max; /* tokens at most; 0: until the context is full */
     bool ignore_eos;
     const char *stops[GENERATE_STOPS_MAX]; /* the answer ends before the first of these */
     uint32_t n_stops;
     void *arg;
-    void (*text)(void *arg, const char *bytes, size_t n); /* NULL: nothing is shown */
+    void (*text)(void *arg, const char *bytes, size_t n);       /* NULL: nothing is shown */
     void (*progress)(void *arg, uint32_t done, uint32_t total); /* of the prompt; NULL: none */
     bool (*interrupted)(void *arg); /* asked at each step; NULL: never */
 };
@@ -38,8 +38,8 @@ struct generate_result {
     char logits_sha256[65]; /* over the f32 rows that tokens were drawn from */
     uint32_t n_prompt;
     uint64_t prefill_ns;
-    uint64_t first_token_ns; /* from the start to the first token */
-    uint64_t decode_ns;      /* all tokens after the first */
+    uint64_t first_token_ns;           /* from the start to the first token */
+    uint64_t decode_ns;                /* all tokens after the first */
     struct engine_times prefill_times; /* the engine's times are reset after the prompt */
 };
 

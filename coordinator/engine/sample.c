@@ -24,8 +24,8 @@ struct sampler {
     uint64_t n_accepted;
 };
 
-int sampler_new(const struct sample_options *options, uint32_t n_vocab, struct sampler **out_sampler,
-        struct err *err) {
+int sampler_new(const struct sample_options *options, uint32_t n_vocab,
+        struct sampler **out_sampler, struct err *err) {
     if (!(options->temperature >= 0) || !(options->temperature <= 100))
         return err_set(err, ERR_USAGE, "temperature %g; 0 to 100 is possible",
                 (double)options->temperature);
@@ -170,7 +170,8 @@ int32_t sampler_draw(struct sampler *sampler, const float *logits, const int32_t
 
     uint32_t n = take_best(sampler);
     float max = sampler->sorted[0].z;
-    if (max == -INFINITY) return sampler->sorted[0].id; /* nothing but NaN: any token, never a crash */
+    if (max == -INFINITY)
+        return sampler->sorted[0].id; /* nothing but NaN: any token, never a crash */
     double total = 0;
     for (uint32_t i = 0; i < n; i++)
         total += (double)kern_exp((sampler->sorted[i].z - max) / sampler->options.temperature);

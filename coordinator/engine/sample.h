@@ -21,24 +21,22 @@
 #define SAMPLE_PENALTY_TOKENS 64
 
 struct sample_options {
-    float temperature; /* 0: greedy */
-    uint32_t top_k;    /* 0: off */
-    float top_p;       /* 1: off */
-    float min_p;       /* 0: off */
+    float temperature;    /* 0: greedy */
+    uint32_t top_k;       /* 0: off */
+    float top_p;          /* 1: off */
+    float min_p;          /* 0: off */
     float repeat_penalty; /* 1: off */
     uint64_t seed;
 };
 
 #define SAMPLE_DEFAULTS                                                                            \
-    {                                                                                              \
-        .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1      \
-    }
+    { .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1 }
 
 struct sampler; /* opaque */
 
 /* ERR_USAGE for values out of range (named), ERR_NO_MEMORY. */
-int sampler_new(const struct sample_options *options, uint32_t n_vocab, struct sampler **out_sampler,
-        struct err *err);
+int sampler_new(const struct sample_options *options, uint32_t n_vocab,
+        struct sampler **out_sampler, struct err *err);
 void sampler_free(struct sampler *sampler);
 
 /* Tells the sampler of a token of the prompt or of the answer, for the penalty. */

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-int placement_init(struct placement *placement, uint32_t n_layer, uint32_t n_expert,
-        struct err *err) {
+int placement_init(
+        struct placement *placement, uint32_t n_layer, uint32_t n_expert, struct err *err) {
     *placement = (struct placement){.n_layer = n_layer, .n_expert = n_expert};
     placement->holders = calloc((size_t)n_layer * n_expert + 1, sizeof *placement->holders);
     if (!placement->holders)

@@ -16,8 +16,8 @@ struct placement {
     uint64_t *holders; /* [n_layer][n_expert] */
 };
 
-int placement_init(struct placement *placement, uint32_t n_layer, uint32_t n_expert,
-        struct err *err);
+int placement_init(
+        struct placement *placement, uint32_t n_layer, uint32_t n_expert, struct err *err);
 void placement_fini(struct placement *placement);
 
 static inline uint64_t placement_holders(

@@ -14,7 +14,10 @@
 
 int moe_rows_init(struct moe_rows *rows, const struct kern_ops *kern, struct pool *pool,
         uint32_t n_rows, uint32_t n_embd, uint32_t n_expert, uint32_t n_used, struct err *err) {
-    *rows = (struct moe_rows){.kern = kern, .pool = pool, .n_rows_max = n_rows, .n_embd = n_embd,
+    *rows = (struct moe_rows){.kern = kern,
+            .pool = pool,
+            .n_rows_max = n_rows,
+            .n_embd = n_embd,
             .grid_bits = KERN_GRID_BITS};
     size_t n = n_rows;
     rows->grid = aligned_new(n);
@@ -33,7 +36,8 @@ int moe_rows_init(struct moe_rows *rows, const struct kern_ops *kern, struct poo
     }
     if (!ok) {
         moe_rows_fini(rows);
-        return err_set(err, ERR_NO_MEMORY, "no memory for batches of %u rows of %u", n_rows, n_embd);
+        return err_set(
+                err, ERR_NO_MEMORY, "no memory for batches of %u rows of %u", n_rows, n_embd);
     }
     return 0;
 }
@@ -72,8 +76,7 @@ static void prepare_piece(void *arg, uint32_t piece, uint32_t thread) {
     for (enum act_kind kind = ACT_Q8_32; kind < ACT_KIND_COUNT; kind++) {
         if (!(rows->act_mask >> kind & 1)) continue;
         rows->kern->quantise(kind, loop->routed->x + first * n_embd, n_embd, n, rows->n_embd,
-                rows->q[kind] + first * n_embd,
-                rows->d[kind] + first * (n_embd / act_block(kind)),
+                rows->q[kind] + first * n_embd, rows->d[kind] + first * (n_embd / act_block(kind)),
                 rows->sum16[kind] + first * (n_embd / 16));
     }
 }
@@ -85,11 +88,16 @@ void moe_rows_prepare(struct moe_rows *rows, const struct model_routed *routed, 
     rows->layer = experts->layer;
     rows->n_rows = n_rows;
     rows->n_used = experts->router.n_expert_used;
-    rows->act_mask = 1u << dtype_find(experts->gate.type)->act | 1u << dtype_find(experts->up.type)->act;
+    rows->act_mask =
+            1u << dtype_find(experts->gate.type)->act | 1u << dtype_find(experts->up.type)->act;
     for (int kind = 0; kind < ACT_KIND_COUNT; kind++)
-        rows->acts[kind] = (struct kern_act){.kind = (enum act_kind)kind, .n_in = rows->n_embd,
-                .n_rows = n_rows, .f32 = kind == ACT_F32 ? routed->x : NULL, .q = rows->q[kind],
-                .d = rows->d[kind], .sum16 = rows->sum16[kind]};
+        rows->acts[kind] = (struct kern_act){.kind = (enum act_kind)kind,
+                .n_in = rows->n_embd,
+                .n_rows = n_rows,
+                .f32 = kind == ACT_F32 ? routed->x : NULL,
+                .q = rows->q[kind],
+                .d = rows->d[kind],
+                .sum16 = rows->sum16[kind]};
 
     struct prepare_loop loop = {rows, routed};
     pool_run(rows->pool, (n_rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE, prepare_piece, &loop);

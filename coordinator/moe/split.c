@@ -10,7 +10,9 @@
 
 int split_init(struct split *split, uint32_t n_workers, uint32_t n_rows, uint32_t n_used,
         uint32_t n_expert, struct err *err) {
-    *split = (struct split){.n_workers = n_workers, .n_rows_max = n_rows, .n_used_max = n_used,
+    *split = (struct split){.n_workers = n_workers,
+            .n_rows_max = n_rows,
+            .n_used_max = n_used,
             .n_expert_max = n_expert};
     size_t n_routes = (size_t)n_rows * n_used;
     split->expert_start = calloc(n_expert + 1, sizeof *split->expert_start);
@@ -43,8 +45,8 @@ void split_fini(struct split *split) {
 }
 
 /* Counting sort of the routes by expert; rows stay ascending within an expert. */
-static void sort_by_expert(struct split *split, const uint16_t *expert, uint32_t n_routes,
-        uint32_t n_expert) {
+static void sort_by_expert(
+        struct split *split, const uint16_t *expert, uint32_t n_routes, uint32_t n_expert) {
     uint32_t *start = split->expert_start;
     memset(start, 0, (n_expert + 1) * sizeof *start);
     for (uint32_t i = 0; i < n_routes; i++)
@@ -68,8 +70,8 @@ static int choose_workers(struct split *split, const struct placement *placement
             if (split->expert_start[e] == split->expert_start[e + 1]) continue;
             uint64_t holders = placement_holders(placement, layer, e) & alive;
             if (holders == 0)
-                return err_set(err, ERR_NOT_FOUND, "no worker holds expert %u of layer %u", e,
-                        layer);
+                return err_set(
+                        err, ERR_NOT_FOUND, "no worker holds expert %u of layer %u", e, layer);
             bool has_choice = (holders & (holders - 1)) != 0;
             if (has_choice != (pass == 1)) continue;
 

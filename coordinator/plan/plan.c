@@ -54,7 +54,8 @@ static int no_room(const struct plan_request *request, struct err *err) {
     for (uint32_t w = 0; w < request->n_workers; w++)
         if (request->workers[w].usable) have += request->workers[w].room_bytes;
     int rc = err_set(err, ERR_NO_MEMORY,
-            "the model's experts take %.2f GiB, the workers that may hold them have room for %.2f GiB",
+            "the model's experts take %.2f GiB, the workers that may hold them have room for %.2f "
+            "GiB",
             (double)need / (1 << 30), (double)have / (1 << 30));
     err_hint(err, "add workers (potluck join), or give them more room with --ram");
     return rc;
@@ -86,7 +87,8 @@ static int place_local(const struct plan_request *request, struct plan_room *roo
         struct placement *placement, struct err *err) {
     if (!request->workers[0].usable)
         return err_set(err, ERR_USAGE,
-                "--place local needs the coordinator's own worker, which --no-local-experts forbids");
+                "--place local needs the coordinator's own worker, which --no-local-experts "
+                "forbids");
     for (uint32_t i = 0; i < request->n_layers; i++) {
         const struct plan_layer *layer = &request->layers[i];
         for (uint32_t e = 0; e < layer->n_expert; e++) {

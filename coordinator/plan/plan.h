@@ -30,9 +30,9 @@ struct plan_layer {
 
 struct plan_request {
     enum plan_policy policy;
-    uint64_t seed;          /* PLAN_SEED */
-    const char *file_text;  /* PLAN_FILE: the JSON text */
-    uint32_t n_replicas;    /* copies of each expert, as room allows; 0 counts as 1 */
+    uint64_t seed;         /* PLAN_SEED */
+    const char *file_text; /* PLAN_FILE: the JSON text */
+    uint32_t n_replicas;   /* copies of each expert, as room allows; 0 counts as 1 */
     const struct plan_worker *workers;
     uint32_t n_workers;
     const struct plan_layer *layers;

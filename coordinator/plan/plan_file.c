@@ -17,16 +17,16 @@ struct choice {
     json_int_t number;
 };
 
-static int read_choice(const json_t *entry, const char *key, size_t at, struct choice *out,
-        struct err *err) {
+static int read_choice(
+        const json_t *entry, const char *key, size_t at, struct choice *out, struct err *err) {
     const json_t *value = json_object_get(entry, key);
     if (json_is_string(value) && strcmp(json_string_value(value), "*") == 0) {
         *out = (struct choice){.all = true};
         return 0;
     }
     if (!json_is_integer(value) || json_integer_value(value) < 0)
-        return err_set(err, ERR_BAD_INPUT, "entry %zu: \"%s\" is neither a number nor \"*\"", at,
-                key);
+        return err_set(
+                err, ERR_BAD_INPUT, "entry %zu: \"%s\" is neither a number nor \"*\"", at, key);
     *out = (struct choice){.number = json_integer_value(value)};
     return 0;
 }
@@ -43,9 +43,9 @@ static int read_workers(const struct plan_request *request, const json_t *entry,
     json_array_foreach(names, i, name) {
         const char *text = json_string_value(name);
         uint32_t w = 0;
-        while (w < request->n_workers
-                && !(text && request->workers[w].usable
-                        && strcmp(text, w == 0 ? "local" : request->workers[w].name) == 0))
+        while (w < request->n_workers &&
+                !(text && request->workers[w].usable &&
+                        strcmp(text, w == 0 ? "local" : request->workers[w].name) == 0))
             w++;
         if (w == request->n_workers)
             return err_set(err, ERR_BAD_INPUT, "entry %zu: there is no worker \"%s\"", at,
@@ -83,8 +83,7 @@ static int apply_entry(const struct plan_request *request, const json_t *entry, 
             }
         }
     }
-    if (!applied)
-        return err_set(err, ERR_BAD_INPUT, "entry %zu names no expert of this model", at);
+    if (!applied) return err_set(err, ERR_BAD_INPUT, "entry %zu names no expert of this model", at);
     return 0;
 }
 
@@ -93,13 +92,13 @@ int plan_place_file(const struct plan_request *request, struct plan_room *room,
     json_error_t where;
     json_t *root = json_loads(request->file_text, JSON_REJECT_DUPLICATES, &where);
     if (!root)
-        return err_set(err, ERR_BAD_INPUT, "the plan is not JSON: line %d: %s", where.line,
-                where.text);
+        return err_set(
+                err, ERR_BAD_INPUT, "the plan is not JSON: line %d: %s", where.line, where.text);
 
     const json_t *entries = json_object_get(root, "experts");
     int rc = json_is_array(entries)
-            ? 0
-            : err_set(err, ERR_BAD_INPUT, "the plan has no list \"experts\"");
+                     ? 0
+                     : err_set(err, ERR_BAD_INPUT, "the plan has no list \"experts\"");
     size_t at;
     const json_t *entry;
     json_array_foreach(entries, at, entry) {
@@ -110,7 +109,7 @@ int plan_place_file(const struct plan_request *request, struct plan_room *room,
     for (uint32_t i = 0; rc == 0 && i < request->n_layers; i++)
         for (uint32_t e = 0; rc == 0 && e < request->layers[i].n_expert; e++)
             if (!placement_holders(placement, request->layers[i].layer, e))
-                rc = err_set(err, ERR_BAD_INPUT, "the plan says nothing of expert %u of layer %u", e,
-                        request->layers[i].layer);
+                rc = err_set(err, ERR_BAD_INPUT, "the plan says nothing of expert %u of layer %u",
+                        e, request->layers[i].layer);
     return rc;
 }

@@ -42,10 +42,9 @@ int opt_size(const char *text, uint64_t *out_bytes, struct err *err) {
     double scale = 1;
     if (*unit) {
         const char *at = strchr(units, toupper((unsigned char)*unit));
-        bool ends = unit[1] == 0 || (toupper((unsigned char)unit[1]) == 'B' && unit[2] == 0)
-                || strcmp(unit + 1, "iB") == 0;
-        if (!at || !ends)
-            return err_set(err, ERR_USAGE, "'%s': sizes end in K, M, G or T", text);
+        bool ends = unit[1] == 0 || (toupper((unsigned char)unit[1]) == 'B' && unit[2] == 0) ||
+                    strcmp(unit + 1, "iB") == 0;
+        if (!at || !ends) return err_set(err, ERR_USAGE, "'%s': sizes end in K, M, G or T", text);
         for (const char *u = units; u <= at; u++)
             scale *= 1024;
     }
@@ -60,18 +59,18 @@ int opt_time(const char *text, uint64_t *out_ns, struct err *err) {
     if (read_number(text, &value, &unit) < 0)
         return err_set(err, ERR_USAGE, "'%s' is not a time such as 200us, 5ms or 10s", text);
 
-    double scale = strcmp(unit, "us") == 0 ? 1e3
-            : strcmp(unit, "ms") == 0      ? 1e6
-            : strcmp(unit, "s") == 0 || *unit == 0 ? 1e9
-                                                   : 0;
+    double scale = strcmp(unit, "us") == 0                ? 1e3
+                   : strcmp(unit, "ms") == 0              ? 1e6
+                   : strcmp(unit, "s") == 0 || *unit == 0 ? 1e9
+                                                          : 0;
     if (scale == 0) return err_set(err, ERR_USAGE, "'%s': times end in us, ms or s", text);
     if (value * scale >= 0x1p62) return err_set(err, ERR_USAGE, "'%s' is too long", text);
     *out_ns = (uint64_t)(value * scale);
     return 0;
 }
 
-static const struct opt *find(const struct opt *const *tables, const char *name, size_t n_name,
-        char letter) {
+static const struct opt *find(
+        const struct opt *const *tables, const char *name, size_t n_name, char letter) {
     for (; *tables; tables++)
         for (const struct opt *o = *tables; o->name || o->kind == OPT_HEADING; o++) {
             if (o->kind == OPT_HEADING) continue;
@@ -128,8 +127,8 @@ static int set(const struct opt *o, const char *value, struct err *err) {
 }
 
 /* One option at argv[*at]; moves *at to the last word it used. */
-static int parse_one(const struct opt *const *tables, int argc, char **argv, int *at,
-        struct err *err) {
+static int parse_one(
+        const struct opt *const *tables, int argc, char **argv, int *at, struct err *err) {
     const char *word = argv[*at];
     const char *value = NULL;
     const struct opt *o;

@@ -15,10 +15,10 @@ enum opt_kind {
     OPT_U32,
     OPT_U64,
     OPT_F32,
-    OPT_STR,  /* const char *: borrowed from argv (or the config text) */
-    OPT_SIZE, /* uint64_t bytes: 512, 4K, 3M, 8G, 1T (powers of 1024) */
-    OPT_TIME, /* uint64_t nanoseconds: 200us, 5ms, 10s; a bare number is seconds */
-    OPT_STRS, /* struct opt_strs: may be given several times */
+    OPT_STR,     /* const char *: borrowed from argv (or the config text) */
+    OPT_SIZE,    /* uint64_t bytes: 512, 4K, 3M, 8G, 1T (powers of 1024) */
+    OPT_TIME,    /* uint64_t nanoseconds: 200us, 5ms, 10s; a bare number is seconds */
+    OPT_STRS,    /* struct opt_strs: may be given several times */
     OPT_HEADING, /* only a line of the help */
 };
 
@@ -37,7 +37,8 @@ struct opt {
     const char *help;  /* one line */
 };
 
-#define OPT_END {0}
+#define OPT_END                                                                                    \
+    { 0 }
 
 /* What is left: words that are no options, in order. */
 #define OPT_WORDS_MAX 16

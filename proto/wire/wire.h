@@ -4,7 +4,7 @@
  * little-endian arrays. Encoders write into a caller's struct wire_out (no allocation once it has
  * grown); decoders check every count and length against named limits and the frame sizes before
  * anything is believed, and only then fill our own structs. Decoded pointers are borrowed from the
- * received message. Plain functions, any thread. Golden bytes of each message: tests/golden/wire. */
+ * received message. Plain functions, any thread. Golden bytes: tests/golden/wire. */
 #pragma once
 
 #include "proto/base/buf.h"
@@ -18,11 +18,11 @@
 #define WIRE_VERSION 1
 
 /* Limits: far above real models, far below what would hurt. */
-#define WIRE_NAME_MAX 63         /* bytes of a worker's or machine's name */
-#define WIRE_TEXT_MAX 511        /* bytes of an error text */
+#define WIRE_NAME_MAX 63  /* bytes of a worker's or machine's name */
+#define WIRE_TEXT_MAX 511 /* bytes of an error text */
 #define WIRE_LAYERS_MAX 1024
-#define WIRE_EXPERTS_MAX 4096    /* experts of a layer */
-#define WIRE_ROWS_MAX 8192       /* rows of a dispatch */
+#define WIRE_EXPERTS_MAX 4096 /* experts of a layer */
+#define WIRE_ROWS_MAX 8192    /* rows of a dispatch */
 #define WIRE_ROUTES_MAX (WIRE_ROWS_MAX * 64u)
 #define WIRE_WIDTH_MAX (1u << 20) /* n_embd, n_ff */
 #define WIRE_CHUNK_MAX (4u << 20) /* bytes of an expert in one message */
@@ -41,7 +41,7 @@ enum wire_type {
     WIRE_BEAT = 10,    /* worker -> coordinator, from a thread of its own: alive */
     WIRE_PING = 11,    /* either way: answered with a PONG of the same request id */
     WIRE_PONG = 12,
-    WIRE_BYE = 13,     /* either way: leaving on purpose */
+    WIRE_BYE = 13, /* either way: leaving on purpose */
     WIRE_TYPE_COUNT,
 };
 
@@ -77,8 +77,8 @@ struct wire_layer {
     uint32_t glu; /* enum kern_glu */
 };
 
-/* A piece of an expert's bytes: gate rows, then up rows, then down rows, GGUF blocks. Pieces come in
- * order. bytes is frame 1. */
+/* A piece of an expert's bytes: gate rows, then up rows, then down rows, GGUF blocks. Pieces come
+ * in order. bytes is frame 1. */
 struct wire_expert {
     uint32_t layer;
     uint32_t expert;
@@ -101,10 +101,10 @@ struct wire_route {
     float weight;
 };
 
-/* Frames: 1 = grid exponents i8[n_rows]; then for each activation kind in ascending order whose bit is
- * set in act_mask: ACT_F32 f32[n_rows][n_embd]; ACT_Q8_*: q i8[n_rows][n_embd] followed by the
- * scales as bfloat16[n_rows][n_embd / B]; last = routes, ascending by (expert, row), 8 bytes each:
- * u16 row, u16 expert, f32 weight. */
+/* Frames: 1 = grid exponents i8[n_rows]; then for each activation kind in ascending order whose
+ * bit is set in act_mask: ACT_F32 f32[n_rows][n_embd]; ACT_Q8_*: q i8[n_rows][n_embd] followed by
+ * the scales as bfloat16[n_rows][n_embd / B]; last = routes, ascending by (expert, row), 8 bytes
+ * each: u16 row, u16 expert, f32 weight. */
 struct wire_dispatch {
     uint32_t layer;
     uint32_t n_rows;
@@ -117,8 +117,8 @@ struct wire_dispatch {
     const void *routes;               /* encoded; wire_route_at() reads one */
 };
 
-/* Frames: 1 = sums packed by wire_pack_sums(), row after row; 2 = poisoned u8[n_rows] (1: that row is
- * NaN, its sums are zero). */
+/* Frames: 1 = sums packed by wire_pack_sums(), row after row; 2 = poisoned u8[n_rows] (1: that row
+ * is NaN, its sums are zero). */
 struct wire_reply {
     uint32_t layer;
     uint32_t n_rows;
@@ -162,19 +162,23 @@ struct wire_out {
 /* "DISPATCH"; "unknown" for others. */
 const char *wire_type_name(enum wire_type type);
 
-/* Encoders. The frames borrow `grid`, `acts`, `routes`, `bytes`, `packed`, `poisoned` as they are in
- * the struct (already in wire form). None can fail: our own sizes are ASSERTed against the limits;
- * names and texts are made fit for the wire (invalid UTF-8 and control characters become '?', too long
- * ones are cut). */
+/* Encoders. The frames borrow `grid`, `acts`, `routes`, `bytes`, `packed`, `poisoned` as they are
+ * in the struct (already in wire form). None can fail: our own sizes are ASSERTed against the
+ * limits; names and texts are made fit for the wire (invalid UTF-8 and control characters become
+ * '?', too long ones are cut). */
 void wire_encode_hello(struct wire_out *out, const struct wire_hello *hello);
 void wire_encode_welcome(struct wire_out *out, const struct wire_welcome *welcome);
-void wire_encode_fail(struct wire_out *out, enum wire_type type, uint64_t request, int code, const char *text);
+void wire_encode_fail(
+        struct wire_out *out, enum wire_type type, uint64_t request, int code, const char *text);
 void wire_encode_layer(struct wire_out *out, const struct wire_layer *layer);
 void wire_encode_expert(struct wire_out *out, const struct wire_expert *expert);
 void wire_encode_stored(struct wire_out *out, const struct wire_stored *stored);
-void wire_encode_dispatch(struct wire_out *out, uint64_t request, uint64_t epoch, const struct wire_dispatch *dispatch);
-void wire_encode_reply(struct wire_out *out, uint64_t request, uint64_t epoch, const struct wire_reply *reply);
-void wire_encode_bare(struct wire_out *out, enum wire_type type, uint64_t request); /* BEAT PING PONG BYE */
+void wire_encode_dispatch(struct wire_out *out, uint64_t request, uint64_t epoch,
+        const struct wire_dispatch *dispatch);
+void wire_encode_reply(
+        struct wire_out *out, uint64_t request, uint64_t epoch, const struct wire_reply *reply);
+void wire_encode_bare(
+        struct wire_out *out, enum wire_type type, uint64_t request); /* BEAT PING PONG BYE */
 
 /* Decodes and checks a received message. ERR_PROTOCOL says what is wrong and with which numbers;
  * another WIRE_VERSION gives ERR_PROTOCOL naming both. Allocates nothing. */
@@ -194,6 +198,7 @@ size_t wire_act_bytes(enum act_kind kind, uint32_t n_rows, uint32_t n_embd);
 size_t wire_pack_bound(size_t n);
 size_t wire_pack_sums(const int64_t *sums, size_t n, uint8_t *out);
 
-/* The reverse: adds n values onto sums. Returns the bytes read or ERR_PROTOCOL when `bytes` ends early or
- * a width is over 64. The add is checked: an overflow is ERR_PROTOCOL. */
-int64_t wire_unpack_add(const void *bytes, size_t n_bytes, int64_t *sums, size_t n, struct err *err);
+/* The reverse: adds n values onto sums. Returns the bytes read or ERR_PROTOCOL when `bytes` ends
+ * early or a width is over 64. The add is checked: an overflow is ERR_PROTOCOL. */
+int64_t wire_unpack_add(
+        const void *bytes, size_t n_bytes, int64_t *sums, size_t n, struct err *err);

@@ -26,14 +26,34 @@ struct shape {
 static void fix_block(enum dtype type, uint8_t *block) {
     static const uint8_t d[2] = {0x00, 0x14}; /* 2^-10 */
     switch (type) {
-    case DT_Q2_K: memcpy(block + 80, d, 2); memcpy(block + 82, d, 2); break;
-    case DT_Q3_K: memcpy(block + 108, d, 2); break;
-    case DT_Q4_K: case DT_Q5_K: memcpy(block, (uint8_t[]){0, 4, 0, 4}, 4); break;
-    case DT_Q6_K: memcpy(block + 208, (uint8_t[]){0, 1}, 2); break;
-    case DT_Q4_1: case DT_Q5_1: memcpy(block, d, 2); memcpy(block + 2, d, 2); break;
-    case DT_MXFP4: block[0] = 120; break;
-    case DT_IQ4_XS: memcpy(block, (uint8_t[]){0, 1}, 2); break;
-    default: memcpy(block, d, 2); break; /* Q4_0 Q5_0 Q8_0 IQ4_NL: d comes first */
+    case DT_Q2_K:
+        memcpy(block + 80, d, 2);
+        memcpy(block + 82, d, 2);
+        break;
+    case DT_Q3_K:
+        memcpy(block + 108, d, 2);
+        break;
+    case DT_Q4_K:
+    case DT_Q5_K:
+        memcpy(block, (uint8_t[]){0, 4, 0, 4}, 4);
+        break;
+    case DT_Q6_K:
+        memcpy(block + 208, (uint8_t[]){0, 1}, 2);
+        break;
+    case DT_Q4_1:
+    case DT_Q5_1:
+        memcpy(block, d, 2);
+        memcpy(block + 2, d, 2);
+        break;
+    case DT_MXFP4:
+        block[0] = 120;
+        break;
+    case DT_IQ4_XS:
+        memcpy(block, (uint8_t[]){0, 1}, 2);
+        break;
+    default:
+        memcpy(block, d, 2);
+        break; /* Q4_0 Q5_0 Q8_0 IQ4_NL: d comes first */
     }
 }
 
@@ -99,7 +119,8 @@ static void add_vocabulary(struct gguf_writer *w) {
     static int32_t types[N_VOCAB];
     uint32_t n_other = 0;
     for (uint32_t i = 0; i < N_VOCAB; i++) {
-        bool plain = (i >= 0x21 && i <= 0x7e) || (i >= 0xa1 && i <= 0xac) || (i >= 0xae && i <= 0xff);
+        bool plain =
+                (i >= 0x21 && i <= 0x7e) || (i >= 0xa1 && i <= 0xac) || (i >= 0xae && i <= 0xff);
         uint32_t c = i < 256 ? (plain ? i : 256 + n_other++) : 0;
         types[i] = i <= 256 ? 1 : 5;
         if (i == 256)
@@ -109,7 +130,8 @@ static void add_vocabulary(struct gguf_writer *w) {
         else if (c < 0x80)
             snprintf(texts[i], sizeof texts[i], "%c", (char)c);
         else
-            snprintf(texts[i], sizeof texts[i], "%c%c", (char)(0xc0 | c >> 6), (char)(0x80 | (c & 63)));
+            snprintf(texts[i], sizeof texts[i], "%c%c", (char)(0xc0 | c >> 6),
+                    (char)(0x80 | (c & 63)));
         pointers[i] = texts[i];
     }
     gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
@@ -170,7 +192,11 @@ static int check(struct shape *s, const struct opt_words *words, struct err *err
 }
 
 int main(int argc, char **argv) {
-    struct shape s = {.n_embd = 1024, .n_layer = 8, .n_expert = 64, .n_used = 8, .n_ff = 512,
+    struct shape s = {.n_embd = 1024,
+            .n_layer = 8,
+            .n_expert = 64,
+            .n_used = 8,
+            .n_ff = 512,
             .type_name = "Q4_K"};
     const struct opt table[] = {
             {"embd", 0, OPT_U32, &s.n_embd, "N", "width"},

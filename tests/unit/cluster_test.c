@@ -23,8 +23,8 @@
 
 /* What a scripted worker does when rows come. */
 enum script {
-    ANSWER,        /* zeros, correctly */
-    ANSWER_TWICE,  /* the second answer is owed by nobody */
+    ANSWER,       /* zeros, correctly */
+    ANSWER_TWICE, /* the second answer is owed by nobody */
     WRONG_REQUEST,
     WRONG_SHAPE,
     SHORT_SUMS,
@@ -32,8 +32,8 @@ enum script {
     FAIL,
     LEAVE,
     VANISH,
-    WRONG_ROLE,    /* sends what only a coordinator may send */
-    OVERSTATE,     /* while loading: claims to have stored more than it was sent */
+    WRONG_ROLE, /* sends what only a coordinator may send */
+    OVERSTATE,  /* while loading: claims to have stored more than it was sent */
 };
 
 struct worker {
@@ -74,8 +74,11 @@ static void reply(struct net_end *end, const struct wire_in *in, uint64_t reques
     size_t n_packed = 0;
     for (uint32_t r = 0; r < n_rows; r++)
         n_packed += wire_pack_sums(sums, in->dispatch.n_embd, packed + n_packed);
-    struct wire_reply message = {.layer = in->dispatch.layer, .n_rows = n_rows,
-            .n_embd = in->dispatch.n_embd, .packed = packed, .packed_bytes = n_packed - n_cut,
+    struct wire_reply message = {.layer = in->dispatch.layer,
+            .n_rows = n_rows,
+            .n_embd = in->dispatch.n_embd,
+            .packed = packed,
+            .packed_bytes = n_packed - n_cut,
             .poisoned = poisoned};
     wire_encode_reply(&out, request, in->head.epoch, &message);
     send_out(end, &out);
@@ -205,8 +208,12 @@ static int setup(void **state) {
         rc = moe_rows_init(&fx->rows, fx->kern, fx->pool, N_ROWS, s->n_embd, s->n_expert,
                 s->n_expert_used, &err);
     if (rc == 0) rc = net_new(&fx->net, &err);
-    struct cluster_options cluster = {.net = fx->net, .kern = fx->kern, .pool = fx->pool,
-            .name = "kitchen", .listen = {HUB}, .own_worker = false};
+    struct cluster_options cluster = {.net = fx->net,
+            .kern = fx->kern,
+            .pool = fx->pool,
+            .name = "kitchen",
+            .listen = {HUB},
+            .own_worker = false};
     if (rc == 0) rc = cluster_new(&cluster, &fx->cluster, &err);
     if (rc < 0) fail_msg("%s", err.what);
     *state = fx;
@@ -353,8 +360,8 @@ static void a_second_worker_of_the_same_name_is_refused(void **state) {
     join_all(fx, 1);
     start_worker(fx, "attic", ANSWER);
     /* two can never be reached: the wait only gives the refusal time to happen */
-    assert_int_equal(cluster_wait_joined(fx->cluster, 2, mono_after(MONO_S), NULL, NULL, &err),
-            ERR_TIMEOUT);
+    assert_int_equal(
+            cluster_wait_joined(fx->cluster, 2, mono_after(MONO_S), NULL, NULL, &err), ERR_TIMEOUT);
     assert_non_null(strstr(err.what, "1 of 2"));
     assert_true(atomic_load(&fx->workers[1].refused));
 }
@@ -382,7 +389,8 @@ static void strangers_that_send_garbage_change_nothing(void **state) {
 static void nobody_joining_is_said_in_time(void **state) {
     struct fixture *fx = *state;
     struct err err = ERR_INIT;
-    assert_int_equal(cluster_wait_joined(fx->cluster, 1, mono_after(200 * MONO_MS), NULL, NULL, &err),
+    assert_int_equal(
+            cluster_wait_joined(fx->cluster, 1, mono_after(200 * MONO_MS), NULL, NULL, &err),
             ERR_TIMEOUT);
     assert_non_null(strstr(err.hint, "potluck join"));
 }

@@ -78,8 +78,12 @@ static void decode_with(uint32_t n_workers) {
     assert_int_equal(tok_encode(app.tok, text, strlen(text), TOK_PARSE_SPECIAL, &prompt, &err), 0);
 
     struct watch watch = {0};
-    struct generate_options generation = {.sample = SAMPLE_DEFAULTS, .n_max = 100,
-            .ignore_eos = true, .stops = {"no such text", "nor this"}, .n_stops = 2, .arg = &watch,
+    struct generate_options generation = {.sample = SAMPLE_DEFAULTS,
+            .n_max = 100,
+            .ignore_eos = true,
+            .stops = {"no such text", "nor this"},
+            .n_stops = 2,
+            .arg = &watch,
             .text = on_text};
     generation.sample.repeat_penalty = 1.1f;
     struct generate_result result;

@@ -32,7 +32,8 @@ static int open_demo(void **state) {
                 &err) < 0)
         fail_msg("%s: %s", err.where, err.what);
     const char *text = "<|im_start|>user\nWhat is a bridge?<|im_end|>\n<|im_start|>assistant\n";
-    assert_int_equal(tok_encode(fx->app.tok, text, strlen(text), TOK_PARSE_SPECIAL, &fx->prompt, &err), 0);
+    assert_int_equal(
+            tok_encode(fx->app.tok, text, strlen(text), TOK_PARSE_SPECIAL, &fx->prompt, &err), 0);
     *state = fx;
     return 0;
 }
@@ -57,8 +58,11 @@ static bool on_interrupted(void *arg) {
 }
 
 static struct generate_options greedy(struct fixture *fx, uint32_t n_max) {
-    struct generate_options options = {.sample = SAMPLE_DEFAULTS, .n_max = n_max, .arg = fx,
-            .text = on_text, .interrupted = on_interrupted};
+    struct generate_options options = {.sample = SAMPLE_DEFAULTS,
+            .n_max = n_max,
+            .arg = fx,
+            .text = on_text,
+            .interrupted = on_interrupted};
     options.sample.temperature = 0;
     return options;
 }
@@ -138,7 +142,8 @@ static void the_answer_ends_at_its_end_token_unless_told_otherwise(void **state)
     assert_true(ended || full);
     generate_result_fini(&result);
 
-    options.ignore_eos = true; /* then only the context ends it: n_ctx positions and one more token */
+    options.ignore_eos =
+            true; /* then only the context ends it: n_ctx positions and one more token */
     assert_int_equal(run(fx, &options, &result, NULL), 0);
     assert_int_equal(result.stop, GENERATE_LENGTH);
     assert_int_equal(fx->prompt.n + result.tokens.n, N_CTX + 1);
@@ -166,8 +171,8 @@ static void prompts_that_do_not_fit_or_do_not_exist_are_errors(void **state) {
     struct err err = ERR_INIT;
     static int32_t many[N_CTX + 1];
     session_truncate(fx->app.session, 0);
-    int rc = generate(fx->app.engine, fx->app.session, fx->app.tok, many, N_CTX + 1, &options,
-            &result, &err);
+    int rc = generate(
+            fx->app.engine, fx->app.session, fx->app.tok, many, N_CTX + 1, &options, &result, &err);
     assert_int_equal(rc, ERR_LIMIT);
     assert_non_null(strstr(err.what, "129 tokens do not fit: the context holds 128"));
     generate_result_fini(&result);

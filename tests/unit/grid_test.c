@@ -114,8 +114,8 @@ static void write_f32_model(const char *from, const char *to) {
     gguf_free(gguf);
 }
 
-static float *logits_with(const char *model, int grid_bits, const int32_t *tokens,
-        uint32_t *out_n_vocab) {
+static float *logits_with(
+        const char *model, int grid_bits, const int32_t *tokens, uint32_t *out_n_vocab) {
     struct app_options options = APP_OPTIONS_DEFAULTS;
     struct app_needs needs = {.n_ctx = N_TOKENS, .grid_bits = grid_bits};
     struct app app = {0};

@@ -26,8 +26,8 @@ static const struct kern_ops *scalar(void) {
 static void softmax_router_takes_the_largest_and_renormalises(void **state) {
     (void)state;
     float logits[6] = {0, 3, 1, 3, -2, 2};
-    struct model_router router = {.gating = MODEL_GATING_SOFTMAX, .n_expert = 6,
-            .n_expert_used = 3, .renormalise = true};
+    struct model_router router = {
+            .gating = MODEL_GATING_SOFTMAX, .n_expert = 6, .n_expert_used = 3, .renormalise = true};
     uint16_t expert[3];
     float weight[3], scratch[6];
     moe_route(&router, scalar(), logits, 1, expert, weight, scratch);
@@ -42,8 +42,8 @@ static void softmax_router_takes_the_largest_and_renormalises(void **state) {
 static void ties_go_to_the_lower_index_and_nan_is_never_preferred(void **state) {
     (void)state;
     float logits[5] = {1, NAN, 1, 1, 1};
-    struct model_router router = {.gating = MODEL_GATING_SOFTMAX_TOPK, .n_expert = 5,
-            .n_expert_used = 2};
+    struct model_router router = {
+            .gating = MODEL_GATING_SOFTMAX_TOPK, .n_expert = 5, .n_expert_used = 2};
     uint16_t expert[2];
     float weight[2], scratch[5];
     moe_route(&router, scalar(), logits, 1, expert, weight, scratch);
@@ -56,8 +56,11 @@ static void bias_chooses_but_does_not_weigh_and_scale_multiplies(void **state) {
     (void)state;
     float logits[4] = {0, 0, 0, 0};
     float bias[4] = {0, 0.5f, 0, 0.25f};
-    struct model_router router = {.gating = MODEL_GATING_SIGMOID, .n_expert = 4,
-            .n_expert_used = 2, .bias = bias, .scale = 2.5f};
+    struct model_router router = {.gating = MODEL_GATING_SIGMOID,
+            .n_expert = 4,
+            .n_expert_used = 2,
+            .bias = bias,
+            .scale = 2.5f};
     uint16_t expert[2];
     float weight[2], scratch[4];
     moe_route(&router, scalar(), logits, 1, expert, weight, scratch);
@@ -70,8 +73,11 @@ static void groups_limit_the_choice(void **state) {
     (void)state;
     /* groups of 2: sums 9, 8, 7, 1; two groups kept, so expert 5 (7) loses against 2 and 3 (4, 4) */
     float logits[8] = {8, 1, 4, 4, 0, 7, 0.5f, 0.5f};
-    struct model_router router = {.gating = MODEL_GATING_SOFTMAX_TOPK, .n_expert = 8,
-            .n_expert_used = 3, .n_group = 4, .n_group_used = 2};
+    struct model_router router = {.gating = MODEL_GATING_SOFTMAX_TOPK,
+            .n_expert = 8,
+            .n_expert_used = 3,
+            .n_group = 4,
+            .n_group_used = 2};
     uint16_t expert[3];
     float weight[3], scratch[8];
     moe_route(&router, scalar(), logits, 1, expert, weight, scratch);
@@ -100,13 +106,13 @@ static void check_split(const struct split *split, const struct placement *place
             assert_true(row < n_rows);
             bool found = false;
             for (uint32_t k = 0; k < N_USED; k++)
-                found |= expert[row * N_USED + k] == route.expert
-                        && weight[row * N_USED + k] == route.weight;
+                found |= expert[row * N_USED + k] == route.expert &&
+                         weight[row * N_USED + k] == route.weight;
             assert_true(found);
             if (i > 0) {
                 struct split_route last = share->routes[i - 1];
-                assert_true(last.expert < route.expert
-                        || (last.expert == route.expert && last.row < route.row));
+                assert_true(last.expert < route.expert ||
+                            (last.expert == route.expert && last.row < route.row));
             }
             n_seen++;
         }
@@ -138,7 +144,8 @@ static void every_route_goes_to_one_holder(void **state) {
             }
         uint64_t alive = (UINT64_C(1) << n_workers) - 1;
         assert_int_equal(split_routes(&split, &placement, 1, alive, expert, weight, n_rows, N_USED,
-                                 N_EXPERT, NULL), 0);
+                                 N_EXPERT, NULL),
+                0);
         check_split(&split, &placement, alive, expert, weight, n_rows);
         split_fini(&split);
         placement_fini(&placement);
@@ -177,8 +184,8 @@ static void an_expert_without_holder_is_named(void **state) {
     assert_int_equal(split_init(&split, 1, 1, 1, 4, NULL), 0);
     uint16_t expert[1] = {2};
     float weight[1] = {1};
-    assert_int_equal(split_routes(&split, &placement, 0, 1, expert, weight, 1, 1, 4, &err),
-            ERR_NOT_FOUND);
+    assert_int_equal(
+            split_routes(&split, &placement, 0, 1, expert, weight, 1, 1, 4, &err), ERR_NOT_FOUND);
     assert_non_null(strstr(err.what, "expert 2 of layer 0"));
     split_fini(&split);
     placement_fini(&placement);

@@ -51,9 +51,10 @@ static void every_kind_is_parsed_in_every_form(void **state) {
     (void)state;
     struct values v;
     struct opt_words words;
-    assert_int_equal(PARSE(&v, &words, NULL, "-x", "word", "--count=12", "--seed", "18446744073709551615",
-                             "--size", "1.5G", "--span", "250ms", "--temp", "-0.5", "--stop", "a",
-                             "--stop=b", "--", "-n"), 0);
+    assert_int_equal(PARSE(&v, &words, NULL, "-x", "word", "--count=12", "--seed",
+                             "18446744073709551615", "--size", "1.5G", "--span", "250ms", "--temp",
+                             "-0.5", "--stop", "a", "--stop=b", "--", "-n"),
+            0);
     assert_true(v.flag);
     assert_int_equal(v.count, 12);
     assert_true(v.seed == UINT64_MAX);
@@ -73,15 +74,20 @@ static void every_kind_is_parsed_in_every_form(void **state) {
 static void sizes_and_times_have_units(void **state) {
     (void)state;
     uint64_t n;
-    static const struct { const char *text; uint64_t value; } sizes[] = {
+    static const struct {
+        const char *text;
+        uint64_t value;
+    } sizes[] = {
             {"512", 512}, {"4K", 4096}, {"3m", 3 << 20}, {"2GiB", 2ull << 30}, {"1T", 1ull << 40}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         assert_int_equal(opt_size(sizes[i].text, &n, NULL), 0);
         assert_true(n == sizes[i].value);
     }
-    static const char *const wrong[] = {"", "K", "12Q", "1KK", "-1", "inf", "1e300", "0x10 ", "1 G"};
+    static const char *const wrong[] = {
+            "", "K", "12Q", "1KK", "-1", "inf", "1e300", "0x10 ", "1 G"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
-        if (opt_size(wrong[i], &n, NULL) != ERR_USAGE) fail_msg("'%s' was taken as a size", wrong[i]);
+        if (opt_size(wrong[i], &n, NULL) != ERR_USAGE)
+            fail_msg("'%s' was taken as a size", wrong[i]);
     assert_int_equal(opt_time("2", &n, NULL), 0);
     assert_true(n == 2000000000u);
     assert_int_equal(opt_time("15us", &n, NULL), 0);
@@ -91,7 +97,10 @@ static void sizes_and_times_have_units(void **state) {
 
 static void wrong_usage_names_the_option(void **state) {
     (void)state;
-    static const struct { const char *words[2]; const char *says; } wrong[] = {
+    static const struct {
+        const char *words[2];
+        const char *says;
+    } wrong[] = {
             {{"--nonsense", NULL}, "--nonsense"}, {{"-z", NULL}, "-z"},
             {{"--count", NULL}, "needs a value"}, {{"--count", "x"}, "not a whole number"},
             {{"--count", "4294967296"}, "more than"}, {{"--count", "-1"}, "not a whole number"},

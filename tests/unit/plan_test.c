@@ -17,8 +17,12 @@ static struct plan_worker workers[] = {
         {"local", 100000, true}, {"attic", 100000, true}, {"cellar", 100000, true}};
 
 static struct plan_request request_of(enum plan_policy policy) {
-    return (struct plan_request){.policy = policy, .workers = workers, .n_workers = 3,
-            .layers = layers, .n_layers = 2, .n_replicas = 1};
+    return (struct plan_request){.policy = policy,
+            .workers = workers,
+            .n_workers = 3,
+            .layers = layers,
+            .n_layers = 2,
+            .n_replicas = 1};
 }
 
 static int place(const struct plan_request *request, struct placement *placement, struct err *err) {
@@ -132,8 +136,9 @@ static void plan_files_place_by_name(void **state) {
     (void)state;
     struct placement placement;
     struct plan_request request = request_of(PLAN_FILE);
-    request.file_text = "{\"experts\":[{\"layer\":1,\"expert\":3,\"workers\":[\"local\",\"attic\"]},"
-                        "{\"layer\":\"*\",\"expert\":\"*\",\"workers\":[\"cellar\"]}]}";
+    request.file_text =
+            "{\"experts\":[{\"layer\":1,\"expert\":3,\"workers\":[\"local\",\"attic\"]},"
+            "{\"layer\":\"*\",\"expert\":\"*\",\"workers\":[\"cellar\"]}]}";
     assert_int_equal(place(&request, &placement, NULL), 0);
     assert_int_equal(placement_holders(&placement, 1, 3), 3);
     assert_int_equal(placement_holders(&placement, 2, 3), 4);

@@ -47,7 +47,8 @@ static void the_repeat_penalty_pushes_down_what_was_said(void **state) {
 }
 
 /* Draws many times and compares the shares with the expected probabilities. */
-static void expect_shares(struct sample_options options, const float *z, const double *want, int n) {
+static void expect_shares(
+        struct sample_options options, const float *z, const double *want, int n) {
     struct sampler *sampler = make(options, (uint32_t)n);
     int count[8] = {0};
     const int n_draws = 40000;
@@ -66,40 +67,47 @@ static const float z4[] = {-2.302585093f, -0.916290732f, -1.609437912f, -1.20397
 
 static void draws_follow_the_softmax(void **state) {
     (void)state;
-    expect_shares((struct sample_options){.temperature = 1, .top_p = 1, .repeat_penalty = 1,
-                          .seed = 3}, z4, (const double[]){0.1, 0.4, 0.2, 0.3}, 4);
+    expect_shares(
+            (struct sample_options){.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 3},
+            z4, (const double[]){0.1, 0.4, 0.2, 0.3}, 4);
 }
 
 static void temperature_sharpens(void **state) {
     (void)state;
     double sum = 0.01 + 0.16 + 0.04 + 0.09;
-    expect_shares((struct sample_options){.temperature = 0.5f, .top_p = 1, .repeat_penalty = 1,
-                          .seed = 4}, z4,
-            (const double[]){0.01 / sum, 0.16 / sum, 0.04 / sum, 0.09 / sum}, 4);
+    expect_shares(
+            (struct sample_options){
+                    .temperature = 0.5f, .top_p = 1, .repeat_penalty = 1, .seed = 4},
+            z4, (const double[]){0.01 / sum, 0.16 / sum, 0.04 / sum, 0.09 / sum}, 4);
 }
 
 static void top_k_keeps_the_k_largest(void **state) {
     (void)state;
-    expect_shares((struct sample_options){.temperature = 1, .top_k = 2, .top_p = 1,
-                          .repeat_penalty = 1, .seed = 5}, z4,
-            (const double[]){0, 4.0 / 7, 0, 3.0 / 7}, 4);
+    expect_shares(
+            (struct sample_options){
+                    .temperature = 1, .top_k = 2, .top_p = 1, .repeat_penalty = 1, .seed = 5},
+            z4, (const double[]){0, 4.0 / 7, 0, 3.0 / 7}, 4);
 }
 
 static void top_p_keeps_the_shortest_prefix_that_reaches_p(void **state) {
     (void)state;
-    expect_shares((struct sample_options){.temperature = 1, .top_p = 0.75f, .repeat_penalty = 1,
-                          .seed = 6}, z4, (const double[]){0, 4.0 / 9, 2.0 / 9, 3.0 / 9}, 4);
+    expect_shares(
+            (struct sample_options){
+                    .temperature = 1, .top_p = 0.75f, .repeat_penalty = 1, .seed = 6},
+            z4, (const double[]){0, 4.0 / 9, 2.0 / 9, 3.0 / 9}, 4);
     /* among the top 3 (sum 0.9) the prefix 0.4 + 0.3 reaches 0.75 * 0.9 */
-    expect_shares((struct sample_options){.temperature = 1, .top_k = 3, .top_p = 0.75f,
-                          .repeat_penalty = 1, .seed = 7}, z4,
-            (const double[]){0, 4.0 / 7, 0, 3.0 / 7}, 4);
+    expect_shares(
+            (struct sample_options){
+                    .temperature = 1, .top_k = 3, .top_p = 0.75f, .repeat_penalty = 1, .seed = 7},
+            z4, (const double[]){0, 4.0 / 7, 0, 3.0 / 7}, 4);
 }
 
 static void min_p_is_relative_to_the_largest(void **state) {
     (void)state;
-    expect_shares((struct sample_options){.temperature = 1, .top_p = 1, .min_p = 0.45f,
-                          .repeat_penalty = 1, .seed = 8}, z4,
-            (const double[]){0, 4.0 / 9, 2.0 / 9, 3.0 / 9}, 4);
+    expect_shares(
+            (struct sample_options){
+                    .temperature = 1, .top_p = 1, .min_p = 0.45f, .repeat_penalty = 1, .seed = 8},
+            z4, (const double[]){0, 4.0 / 9, 2.0 / 9, 3.0 / 9}, 4);
 }
 
 static void the_same_seed_draws_the_same_tokens(void **state) {
