@@ -13,15 +13,18 @@
 #include "worker/store/store.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* How often the owner's wish to stop and the parent are looked at. */
 #define HOST_LOOK_NS (100 * MONO_MS)
 
 /* A coordinator is busy for seconds at a time and answers nothing meanwhile, so silence alone says
  * little. After HOST_SILENT_NS a PING is sent: one that cannot be sent within HOST_SEND_NS means that
- * the connection is gone. A coordinator that takes PINGs but answers none for HOST_DEAF_NS hangs. */
-#define HOST_SILENT_NS (3 * MONO_S)
-#define HOST_SEND_NS (3 * MONO_S)
+ * the connection is gone. While none is answered the pauses double up to HOST_PROBE_MAX_NS, since
+ * they pile up on the other side. A coordinator that answers nothing for HOST_DEAF_NS hangs. */
+#define HOST_SILENT_NS MONO_S
+#define HOST_SEND_NS (2 * MONO_S)
+#define HOST_PROBE_MAX_NS (8 * MONO_S)
 #define HOST_DEAF_NS (600 * MONO_S)
 
 /* With `once`: how long a coordinator is looked for. */
@@ -65,6 +68,7 @@ struct host_beat {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool stop; /* under the mutex */
+    atomic_bool busy; /* the host computes or takes weights in; relaxed, a hint */
 };
 
 /* Growing scratch of one dispatch, cut anew for each. */
@@ -105,6 +109,7 @@ struct host { /* owner: the thread in host_run */
     char coordinator[WIRE_NAME_MAX + 1];
     uint64_t heard_ns;   /* last message */
     uint64_t probed_ns;  /* last PING of ours, or heard_ns */
+    uint64_t probe_span_ns; /* until the next one */
     uint64_t blocked_ns; /* since when a PING cannot be sent; 0: it can */
     uint64_t n_probes;   /* PINGs sent on this connection */
     uint64_t n_pieces;  /* EXPERT messages since WELCOME */
@@ -155,7 +160,8 @@ void host_rows_fini(struct host_rows *rows);
 
 /* -------------------------------------------------------------- host_beat.c -- */
 
-/* Beats until host_beat_stop(). Without a thread the worker works all the same, so a failure is only
+/* Beats every HOST_BEAT_NS until host_beat_stop(); within the coordinator's own process only while the
+ * host is busy. Without a thread the worker works all the same, so a failure is only
  * logged. */
 void host_beat_start(struct host *host);
 void host_beat_stop(struct host *host);

@@ -26,6 +26,7 @@ int host_send_fail(struct host *host, uint64_t request, const struct err *cause,
 
 static void heard(struct host *host) {
     host->heard_ns = host->probed_ns = mono_now();
+    host->probe_span_ns = HOST_SILENT_NS;
     host->blocked_ns = 0;
 }
 
@@ -148,7 +149,7 @@ static enum host_end take(struct host *host, const struct net_msg *msg, struct e
 /* Asks a silent coordinator for a sign of life, and judges by what comes of it. */
 static enum host_end watch_silence(struct host *host, struct err *err) {
     uint64_t now = mono_now();
-    if (now - host->probed_ns < HOST_SILENT_NS) return HOST_END_NONE;
+    if (now - host->probed_ns < host->probe_span_ns) return HOST_END_NONE;
     if (now - host->heard_ns > HOST_DEAF_NS) {
         err_set(err, ERR_PEER_LOST, "it has been silent for %d s", (int)(HOST_DEAF_NS / MONO_S));
         return HOST_END_GONE;
@@ -160,6 +161,7 @@ static enum host_end watch_silence(struct host *host, struct err *err) {
     now = mono_now();
     if (rc == 0) {
         host->probed_ns = now;
+        host->probe_span_ns = min_u64(2 * host->probe_span_ns, HOST_PROBE_MAX_NS);
         host->blocked_ns = 0;
         host->n_probes++;
         return HOST_END_NONE;
@@ -182,7 +184,9 @@ static enum host_end serve(struct host *host, struct err *err) {
             return HOST_END_GONE;
         }
         host_progress_look(host, false);
+        atomic_store_explicit(&host->beat.busy, rc == 1, memory_order_relaxed);
         enum host_end end = rc == 1 ? take(host, &msg, err) : watch_silence(host, err);
+        atomic_store_explicit(&host->beat.busy, false, memory_order_relaxed);
         if (end != HOST_END_NONE) return end;
     }
 }
