@@ -60,7 +60,7 @@ void mbox_unref(struct mbox *box) {
 static bool has_room(const struct mbox *box, uint64_t n_bytes) {
     if (box->n_items == 0) return true;
     return box->n_items < box->max_items && n_bytes <= box->max_bytes &&
-            box->n_bytes <= box->max_bytes - n_bytes;
+           box->n_bytes <= box->max_bytes - n_bytes;
 }
 
 int mbox_put(struct mbox *box, struct mbox_item *item, uint64_t deadline_ns) {

@@ -5,7 +5,7 @@
  * hold references, so that it outlives its reader; a closed box refuses messages.
  *
  * 1. Messages come out in the order in which they went in.
- * 2. Never more than max_items messages, nor more than max_bytes unless the box was empty before. */
+ * 2. At most max_items messages, and at most max_bytes unless the box was empty before. */
 #pragma once
 
 #include "proto/base/err.h"
@@ -27,8 +27,8 @@ struct mbox *mbox_ref(struct mbox *box);
 /* NULL is fine. Before the last reference goes, the box is closed. */
 void mbox_unref(struct mbox *box);
 
-/* Takes item; waits until deadline_ns for room. ERR_TIMEOUT (full), ERR_PEER_LOST (closed): the item
- * stays the caller's. */
+/* Takes item; waits until deadline_ns for room. ERR_TIMEOUT (full), ERR_PEER_LOST (closed): the
+ * item stays the caller's. */
 int mbox_put(struct mbox *box, struct mbox_item *item, uint64_t deadline_ns);
 
 /* 1 and the oldest message, now the caller's; 0 when none came until deadline_ns; ERR_INTERRUPTED

@@ -30,7 +30,8 @@ int net_new(struct net **out_net, struct err *err) {
 
 void net_free(struct net *net) {
     if (!net) return;
-    ASSERT(atomic_load_explicit(&net->n_ends, memory_order_acquire) == 0); /* pairs with net_close */
+    ASSERT(atomic_load_explicit(&net->n_ends, memory_order_acquire) ==
+            0); /* pairs with net_close */
     ASSERT(!net->hubs);
     net_zmq_fini(net);
     pthread_cond_destroy(&net->listening);
@@ -148,8 +149,8 @@ static bool read_port(const char *text, uint16_t *out_port) {
     return true;
 }
 
-int net_parse_address(const char *text, uint16_t default_port, char *out, size_t out_bytes,
-        struct err *err) {
+int net_parse_address(
+        const char *text, uint16_t default_port, char *out, size_t out_bytes, struct err *err) {
     if (strstr(text, "://")) {
         if (strlen(text) >= out_bytes)
             return err_set(err, ERR_USAGE, "an address of %zu bytes is too long", strlen(text));
@@ -176,10 +177,11 @@ int net_parse_address(const char *text, uint16_t default_port, char *out, size_t
         port_text = colon + 1;
     }
     if (port_text && !read_port(port_text, &port))
-        return err_set(err, ERR_USAGE, "\"%.200s\" has no port from 0 to 65535 after the colon", text);
+        return err_set(
+                err, ERR_USAGE, "\"%.200s\" has no port from 0 to 65535 after the colon", text);
     if (n_host > HOST_BYTES_MAX)
-        return err_set(err, ERR_USAGE, "a host name of %zu bytes is too long; %d are possible", n_host,
-                HOST_BYTES_MAX);
+        return err_set(err, ERR_USAGE, "a host name of %zu bytes is too long; %d are possible",
+                n_host, HOST_BYTES_MAX);
     if (n_host == 0 && port_text && !ipv6) {
         host = "*";
         n_host = 1;
@@ -187,7 +189,8 @@ int net_parse_address(const char *text, uint16_t default_port, char *out, size_t
     if (!is_host(host, n_host, ipv6))
         return err_set(err, ERR_USAGE, "\"%.200s\" is not HOST:PORT", text);
 
-    int n = snprintf(out, out_bytes, ipv6 ? "tcp://[%.*s]:%u" : "tcp://%.*s:%u", (int)n_host, host, port);
+    int n = snprintf(
+            out, out_bytes, ipv6 ? "tcp://[%.*s]:%u" : "tcp://%.*s:%u", (int)n_host, host, port);
     if (n < 0 || (size_t)n >= out_bytes)
         return err_set(err, ERR_USAGE, "the address \"%.200s\" is too long", text);
     return 0;

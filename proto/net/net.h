@@ -6,8 +6,9 @@
  *
  * Promises of every transport (tests/conform/net_conform_test.c):
  * 1. Messages of one end to another arrive whole, once, in order, or not at all.
- * 2. A peer is one connection: an end that lost it and dialled anew comes back under another number.
- *    Numbers are never 0 and not reused within reason. A hub meets a peer by its first message.
+ * 2. A peer is one connection: an end that lost it and dialled anew comes back under another
+ *    number. Numbers are never 0 and not reused within reason. A hub meets a peer by its first
+ *    message.
  * 3. What a hub sends to a peer that has gone is lost; soon after, sending says ERR_PEER_LOST.
  * 4. A dialled end waits for its hub: a send while there is none takes until its deadline.
  *
@@ -65,7 +66,8 @@ struct net_ops {
     /* Waits until deadline_ns for a message: 1 with *out_msg, 0 when the time has passed,
      * ERR_INTERRUPTED when net_wake() was called or a signal came (inproc does not notice signals).
      * A message with too many frames or too many bytes is dropped and not returned. */
-    int (*recv)(struct net_end *end, uint64_t deadline_ns, struct net_msg *out_msg, struct err *err);
+    int (*recv)(
+            struct net_end *end, uint64_t deadline_ns, struct net_msg *out_msg, struct err *err);
 
     /* Makes the present recv, or the next one, return ERR_INTERRUPTED. Any thread. */
     void (*wake)(struct net_end *end);
@@ -93,16 +95,16 @@ int net_recv(struct net_end *end, uint64_t deadline_ns, struct net_msg *out_msg,
 const char *net_address(const struct net_end *end);
 const char *net_transport_name(const struct net_end *end);
 
-/* Makes the present net_recv() of that end, or the next one, return ERR_INTERRUPTED. Any thread while
- * the end is open; not in a signal handler. */
+/* Makes the present net_recv() of that end, or the next one, return ERR_INTERRUPTED. Any thread
+ * while the end is open; not in a signal handler. */
 void net_wake(struct net_end *end);
 void net_close(struct net_end *end, uint64_t linger_ns); /* NULL is fine */
 
-/* Turns HOST:PORT, HOST or :PORT into tcp://HOST:PORT (default_port where none is given, * for no HOST:
- * listening on every address of the machine, dialling this machine). IPv6 with a port is
+/* Turns HOST:PORT, HOST or :PORT into tcp://HOST:PORT (default_port where none is given, * for no
+ * HOST: listening on every address of the machine, dialling this machine). IPv6 with a port is
  * [ADDR]:PORT. Addresses with a scheme stay as they are. ERR_USAGE for a bad port or host. */
-int net_parse_address(const char *text, uint16_t default_port, char *out, size_t out_bytes,
-        struct err *err);
+int net_parse_address(
+        const char *text, uint16_t default_port, char *out, size_t out_bytes, struct err *err);
 
 /* What every implementation puts first in its end, and the list of implementations. */
 struct net_end_head {

@@ -1,9 +1,11 @@
 /* net_inproc.c - the transport inside one process, and the one the others are measured by.
- * Owns: the mailbox of each end and a copy of every message under way. Does not: leave the process.
+ * Owns: the mailbox of each end and a copy of every message under way. Does not: leave the
+ * process.
  * Runs on: each end on its owner's thread; names are looked up under the lock of struct net.
  *
- * A dialled end has a number and a mailbox. Each of its messages brings a reference to that mailbox,
- * from which the hub learns whom to answer, so nobody ever writes into another thread's table. */
+ * A dialled end has a number and a mailbox. Each of its messages brings a reference to that
+ * mailbox, from which the hub learns whom to answer, so nobody ever writes into another thread's
+ * table. */
 #include "proto/net/net_internal.h"
 
 #include "proto/base/checked.h"
@@ -47,8 +49,8 @@ struct inproc_end { /* owner: the thread that made it */
     uint32_t n_peers;
     uint32_t peers_capacity;
 
-    uint32_t number;       /* dialled: ours, as the hub knows it */
-    struct mbox *hub_box;  /* dialled: a reference, NULL while there is no hub */
+    uint32_t number;      /* dialled: ours, as the hub knows it */
+    struct mbox *hub_box; /* dialled: a reference, NULL while there is no hub */
     char hub_address[sizeof((struct net_end_head *)0)->address];
 };
 
@@ -70,8 +72,8 @@ static void free_msgs(struct mbox_item *item) {
     }
 }
 
-static int new_end(struct net *net, const char *address, struct inproc_end **out_end,
-        struct err *err) {
+static int new_end(
+        struct net *net, const char *address, struct inproc_end **out_end, struct err *err) {
     const char *name = NULL;
     if (!net_has_scheme(address, "inproc://", &name) || !*name)
         return err_set(err, ERR_USAGE, "\"%s\" has no name after inproc://", address);
@@ -144,8 +146,8 @@ static void remove_names(struct inproc_end *end) {
     pthread_mutex_unlock(&net->mutex);
 }
 
-static int inproc_listen(struct net *net, const char *address, struct net_end **out_end,
-        struct err *err) {
+static int inproc_listen(
+        struct net *net, const char *address, struct net_end **out_end, struct err *err) {
     struct inproc_end *end = NULL;
     int rc = new_end(net, address, &end, err);
     if (rc < 0) return rc;
@@ -167,8 +169,8 @@ static int inproc_listen_also(struct net_end *base, const char *address, struct 
     return add_name(end, address, err);
 }
 
-static int inproc_dial(struct net *net, const char *address, struct net_end **out_end,
-        struct err *err) {
+static int inproc_dial(
+        struct net *net, const char *address, struct net_end **out_end, struct err *err) {
     struct inproc_end *end = NULL;
     int rc = new_end(net, address, &end, err);
     if (rc < 0) return rc;
@@ -244,8 +246,7 @@ static int find_hub(struct inproc_end *end, uint64_t deadline_ns, struct err *er
     if (end->hub_box) end->number = ++net->last_inproc_peer;
     pthread_mutex_unlock(&net->mutex);
 
-    if (!end->hub_box)
-        return err_set(err, ERR_TIMEOUT, "nobody listens on %s", end->hub_address);
+    if (!end->hub_box) return err_set(err, ERR_TIMEOUT, "nobody listens on %s", end->hub_address);
     return 0;
 }
 
@@ -282,8 +283,8 @@ static int send_to_peer(struct inproc_end *end, uint32_t peer, struct inproc_msg
     return rc;
 }
 
-static int send_to_hub(struct inproc_end *end, struct inproc_msg *msg, uint64_t deadline_ns,
-        struct err *err) {
+static int send_to_hub(
+        struct inproc_end *end, struct inproc_msg *msg, uint64_t deadline_ns, struct err *err) {
     for (;;) {
         if (!end->hub_box || mbox_is_closed(end->hub_box)) {
             int rc = find_hub(end, deadline_ns, err);
@@ -311,8 +312,8 @@ static int inproc_send(struct net_end *base, uint32_t peer, const struct net_fra
     return rc;
 }
 
-static int inproc_recv(struct net_end *base, uint64_t deadline_ns, struct net_msg *out_msg,
-        struct err *err) {
+static int inproc_recv(
+        struct net_end *base, uint64_t deadline_ns, struct net_msg *out_msg, struct err *err) {
     struct inproc_end *end = (struct inproc_end *)base;
     free_msg(end->held);
     end->held = NULL;

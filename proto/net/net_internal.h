@@ -15,10 +15,10 @@ struct inproc_hub; /* net_inproc.c: a name and the mailbox behind it */
 
 struct net { /* thread-safe */
     pthread_mutex_t mutex;
-    pthread_cond_t listening;      /* a new name in hubs */
-    struct inproc_hub *hubs;       /* under the mutex */
-    uint32_t last_inproc_peer;     /* under the mutex */
-    void *zmq_context;             /* under the mutex; made with the first end that needs it */
+    pthread_cond_t listening;  /* a new name in hubs */
+    struct inproc_hub *hubs;   /* under the mutex */
+    uint32_t last_inproc_peer; /* under the mutex */
+    void *zmq_context;         /* under the mutex; made with the first end that needs it */
 
     /* A release increment before each hand-over to libzmq, an acquire load after each receipt: the
      * library orders our threads by its own means, which a thread sanitizer cannot see into. */

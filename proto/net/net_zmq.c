@@ -1,9 +1,10 @@
 /* net_zmq.c - the transport over ZeroMQ: a ROUTER for a hub, a DEALER for a dialled end.
- * Owns: the sockets, and the frames of the last received message. Does not: know messages, or decide
- * what a lost peer means. Runs on: each end on its owner's thread; libzmq has one thread of its own.
+ * Owns: the sockets, and the frames of the last received message. Does not: know messages, or
+ * decide what a lost peer means. Runs on: each end on its owner's thread; libzmq has one thread of
+ * its own.
  *
- * A hub numbers its peers by the routing ids that libzmq gives to connections: a zero byte and four
- * bytes that count up. A connection that breaks is another peer when it comes back. */
+ * A hub numbers its peers by the routing ids that libzmq gives to connections: a zero byte and
+ * four bytes that count up. A connection that breaks is another peer when it comes back. */
 #include "proto/net/net_internal.h"
 
 #include "proto/base/checked.h"
@@ -42,8 +43,9 @@
 #endif
 
 #if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
-/* The system's libzmq is not built with the sanitizer, which sees its memory accesses where they go
- * through the C library, but not the atomics that order them. What our own threads do stays visible. */
+/* The system's libzmq is not built with the sanitizer, which sees its memory accesses where they
+ * go through the C library, but not the atomics that order them. What our own threads do stays
+ * visible. */
 const char *__tsan_default_suppressions(void);
 __attribute__((visibility("default"))) const char *__tsan_default_suppressions(void) {
     return "called_from_lib:libzmq.so\ncalled_from_lib:libstdc++.so\n";
@@ -75,7 +77,8 @@ static void *get_context(struct net *net) {
 
 void net_zmq_fini(struct net *net) {
     if (!net->zmq_context) return;
-    while (zmq_ctx_term(net->zmq_context) < 0 && errno == EINTR) continue;
+    while (zmq_ctx_term(net->zmq_context) < 0 && errno == EINTR)
+        continue;
     net->zmq_context = NULL;
 }
 
@@ -118,7 +121,8 @@ static int set_options(void *socket, bool hub) {
     };
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         if (hub && !options[i].hub_too) continue;
-        if (zmq_setsockopt(socket, options[i].option, &options[i].value, sizeof(int)) < 0) return -1;
+        if (zmq_setsockopt(socket, options[i].option, &options[i].value, sizeof(int)) < 0)
+            return -1;
     }
     int mandatory = 1;
     if (hub && zmq_setsockopt(socket, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory) < 0)
@@ -161,7 +165,8 @@ static int bind_address(struct zmq_end *end, const char *address, struct err *er
         bool in_use = errno == EADDRINUSE;
         err_set(err, ERR_IO, "cannot listen on %s: %s", address,
                 in_use ? "the address is in use" : zmq_strerror(errno));
-        if (in_use) err_hint(err, "another program has it; choose another port, or 0 for any free one");
+        if (in_use)
+            err_hint(err, "another program has it; choose another port, or 0 for any free one");
         return ERR_IO;
     }
 
@@ -172,8 +177,8 @@ static int bind_address(struct zmq_end *end, const char *address, struct err *er
     return 0;
 }
 
-static int zmq_end_listen(struct net *net, const char *address, struct net_end **out_end,
-        struct err *err) {
+static int zmq_end_listen(
+        struct net *net, const char *address, struct net_end **out_end, struct err *err) {
     struct zmq_end *end = NULL;
     int rc = new_end(net, true, &end, err);
     if (rc < 0) return rc;
@@ -192,8 +197,8 @@ static int zmq_end_listen_also(struct net_end *base, const char *address, struct
     return bind_address(end, address, err);
 }
 
-static int zmq_end_dial(struct net *net, const char *address, struct net_end **out_end,
-        struct err *err) {
+static int zmq_end_dial(
+        struct net *net, const char *address, struct net_end **out_end, struct err *err) {
     struct endpoint endpoint;
     int rc = endpoint_to_dial(address, &endpoint, err);
     if (rc < 0) return rc;
@@ -238,15 +243,16 @@ static int send_error(const struct zmq_end *end, uint32_t peer, struct err *err)
 /* Copies frames, after the routing id on a hub. Returns how many parts, or ERR_NO_MEMORY. */
 static int make_parts(const struct zmq_end *end, uint32_t peer, const struct net_frame *frames,
         uint32_t n_frames, zmq_msg_t *parts, struct err *err) {
-    const uint8_t routing_id[ROUTING_ID_BYTES] = {0, (uint8_t)(peer >> 24), (uint8_t)(peer >> 16),
-            (uint8_t)(peer >> 8), (uint8_t)peer};
+    const uint8_t routing_id[ROUTING_ID_BYTES] = {
+            0, (uint8_t)(peer >> 24), (uint8_t)(peer >> 16), (uint8_t)(peer >> 8), (uint8_t)peer};
     const struct net_frame first = {routing_id, sizeof routing_id};
     uint32_t n_before = end->hub ? 1 : 0;
 
     for (uint32_t i = 0; i < n_before + n_frames; i++) {
         const struct net_frame *frame = i < n_before ? &first : &frames[i - n_before];
         if (zmq_msg_init_size(&parts[i], frame->n_bytes) < 0) {
-            while (i > 0) zmq_msg_close(&parts[--i]);
+            while (i > 0)
+                zmq_msg_close(&parts[--i]);
             return err_set(err, ERR_NO_MEMORY, "no memory for a message");
         }
         if (frame->n_bytes) memcpy(zmq_msg_data(&parts[i]), frame->bytes, frame->n_bytes);
@@ -268,7 +274,8 @@ static int zmq_end_send(struct net_end *base, uint32_t peer, const struct net_fr
         if (send_part(end, &parts[i], i + 1 < n_parts, i == 0 ? deadline_ns : 0) == 0) continue;
         if (i == 0) {
             rc = send_error(end, peer, err);
-            while (n_parts > 0) zmq_msg_close(&parts[--n_parts]);
+            while (n_parts > 0)
+                zmq_msg_close(&parts[--n_parts]);
             break;
         }
         /* The connection broke between two parts. libzmq drops the rest up to the last, so that has
@@ -290,7 +297,7 @@ static int recv_part(struct zmq_end *end, zmq_msg_t *part) {
     return rc < 0 ? -1 : 0;
 }
 
-/* The number of a routing id; 0 for one that libzmq did not make, which a peer of ours never has. */
+/* The number of a routing id; 0 for one that libzmq did not make: no peer of ours has such. */
 static uint32_t peer_of(zmq_msg_t *routing_id) {
     const uint8_t *b = zmq_msg_data(routing_id);
     if (zmq_msg_size(routing_id) != ROUTING_ID_BYTES || b[0] != 0) return 0;
@@ -342,15 +349,17 @@ static int recv_message(struct zmq_end *end, struct net_msg *out_msg) {
 static bool take_wake(struct zmq_end *end) {
     if (!atomic_load_explicit(&end->woken, memory_order_relaxed)) return false;
     char bytes[16];
-    while (read(end->wake_fds[0], bytes, sizeof bytes) > 0) continue;
+    while (read(end->wake_fds[0], bytes, sizeof bytes) > 0)
+        continue;
     return atomic_exchange_explicit(&end->woken, false, memory_order_acquire);
 }
 
-static int zmq_end_recv(struct net_end *base, uint64_t deadline_ns, struct net_msg *out_msg,
-        struct err *err) {
+static int zmq_end_recv(
+        struct net_end *base, uint64_t deadline_ns, struct net_msg *out_msg, struct err *err) {
     struct zmq_end *end = (struct zmq_end *)base;
     for (;;) {
-        if (take_wake(end)) return err_set(err, ERR_INTERRUPTED, "woken while waiting for a message");
+        if (take_wake(end))
+            return err_set(err, ERR_INTERRUPTED, "woken while waiting for a message");
 
         int rc = recv_message(end, out_msg);
         /* Pairs with the increment in zmq_end_send. */

@@ -1,8 +1,8 @@
 /* net_zmq_address.c - checks and translates addresses around libzmq.
  * Owns: nothing. Does not: open a ZeroMQ socket. Runs on: any thread.
  *
- * A name is looked up as IPv4 first: one address is tried per attempt, and a coordinator that listens
- * on 127.0.0.1 would never be found under the ::1 of "localhost". */
+ * A name is looked up as IPv4 first: one address is tried per attempt, and a coordinator that
+ * listens on 127.0.0.1 would never be found under the ::1 of "localhost". */
 #include "proto/net/net_zmq_address.h"
 
 #include "proto/net/net_internal.h"
@@ -24,12 +24,14 @@ struct host_port {
     bool ipv6;
 };
 
-static int split_tcp(const char *address, const char *rest, struct host_port *out, struct err *err) {
+static int split_tcp(
+        const char *address, const char *rest, struct host_port *out, struct err *err) {
     char normal[300];
     const char *text = NULL;
     if (strstr(rest, "://") || net_parse_address(rest, 0, normal, sizeof normal, NULL) < 0) {
         err_set(err, ERR_USAGE, "\"%s\" is not tcp://HOST:PORT", address);
-        err_hint(err, "a port is a number from 0 to 65535; write IPv6 addresses as tcp://[::1]:7575");
+        err_hint(err,
+                "a port is a number from 0 to 65535; write IPv6 addresses as tcp://[::1]:7575");
         return ERR_USAGE;
     }
     (void)net_has_scheme(normal, "tcp://", &text);
@@ -54,18 +56,17 @@ static int resolve(const char *address, struct host_port *at, struct err *err) {
     struct addrinfo *found = NULL;
     int rc = getaddrinfo(at->host, NULL, &hints, &found);
     if (rc != 0)
-        return err_set(err, ERR_IO, "cannot listen on %s: cannot resolve \"%s\": %s", address, at->host,
-                gai_strerror(rc));
+        return err_set(err, ERR_IO, "cannot listen on %s: cannot resolve \"%s\": %s", address,
+                at->host, gai_strerror(rc));
 
     const struct addrinfo *best = found;
     for (const struct addrinfo *a = found; a; a = a->ai_next)
         if (a->ai_family == AF_INET && best->ai_family != AF_INET) best = a;
     at->ipv6 = best->ai_family == AF_INET6;
-    rc = getnameinfo(best->ai_addr, best->ai_addrlen, at->host, sizeof at->host, NULL, 0,
-            NI_NUMERICHOST);
+    rc = getnameinfo(
+            best->ai_addr, best->ai_addrlen, at->host, sizeof at->host, NULL, 0, NI_NUMERICHOST);
     freeaddrinfo(found);
-    if (rc != 0)
-        return err_set(err, ERR_IO, "cannot listen on %s: %s", address, gai_strerror(rc));
+    if (rc != 0) return err_set(err, ERR_IO, "cannot listen on %s: %s", address, gai_strerror(rc));
     return 0;
 }
 
@@ -78,8 +79,8 @@ static int check_ipc_path(const char *address, const char *path, struct err *err
     size_t room = sizeof((struct sockaddr_un *)0)->sun_path - 1;
     if (!*path) return err_set(err, ERR_USAGE, "\"%s\" has no path after ipc://", address);
     if (strlen(path) > room) {
-        err_set(err, ERR_USAGE, "the path of %s is %zu bytes long; a Unix socket takes %zu", address,
-                strlen(path), room);
+        err_set(err, ERR_USAGE, "the path of %s is %zu bytes long; a Unix socket takes %zu",
+                address, strlen(path), room);
         err_hint(err, "choose a folder with a shorter path");
         return ERR_USAGE;
     }
@@ -150,8 +151,8 @@ int endpoint_to_dial(const char *address, struct endpoint *out, struct err *err)
     return 0;
 }
 
-void endpoint_show(const struct endpoint *endpoint, const char *bound, char *out,
-        size_t out_bytes) {
+void endpoint_show(
+        const struct endpoint *endpoint, const char *bound, char *out, size_t out_bytes) {
     const char *colon = strrchr(bound, ':');
     if (endpoint->shown[0] && colon)
         snprintf(out, out_bytes, "%s%s", endpoint->shown, colon);

@@ -11,14 +11,14 @@ struct endpoint {
     int ipv6;        /* for ZMQ_IPV6 */
 };
 
-/* Resolves a host name (the first IPv4 address it has, else the first of IPv6); checks the path of an
- * ipc address, which libzmq would unlink whatever is there. ERR_USAGE: malformed, too long. ERR_IO:
- * unknown host, in use. May block for a name lookup. */
+/* Resolves a host name (the first IPv4 address it has, else the first of IPv6); checks the path of
+ * an ipc address, which libzmq would unlink whatever is there. ERR_USAGE: malformed, too long.
+ * ERR_IO: unknown host, in use. May block for a name lookup. */
 int endpoint_to_bind(const char *address, struct endpoint *out, struct err *err);
 
 /* Names stay names, looked up as IPv4 at each attempt to connect. ERR_USAGE. */
 int endpoint_to_dial(const char *address, struct endpoint *out, struct err *err);
 
-/* The address for people and other programs: `bound` is ZMQ_LAST_ENDPOINT, whose port is the real one. */
-void endpoint_show(const struct endpoint *endpoint, const char *bound, char *out,
-        size_t out_bytes);
+/* The address for people and other programs: `bound` is ZMQ_LAST_ENDPOINT, whose port is the real
+ * one. */
+void endpoint_show(const struct endpoint *endpoint, const char *bound, char *out, size_t out_bytes);

@@ -2,8 +2,8 @@
  * Owns: the table of messages. Does not: keep state, or know who may send what.
  * Runs on: any thread.
  *
- * protobuf-c allocates what it unpacks. Here it gets memory on our stack and no more, so a header can
- * neither cost an allocation nor make us take one. */
+ * protobuf-c allocates what it unpacks. Here it gets memory on our stack and no more, so a header
+ * can neither cost an allocation nor make us take one. */
 #include "proto/wire/wire.h"
 
 #include "proto/wire/wire_internal.h"
@@ -28,8 +28,8 @@ struct message_desc {
 };
 
 /* BEAT, PING, PONG and BYE are the header alone. */
-static int decode_bare(const Potluck__Header *header, const struct net_msg *msg,
-        struct wire_in *in, struct err *err) {
+static int decode_bare(const Potluck__Header *header, const struct net_msg *msg, struct wire_in *in,
+        struct err *err) {
     (void)header;
     (void)in;
     return wire_check_frames(msg, 1, err);
@@ -70,8 +70,8 @@ static void scratch_free(void *arg, void *at) {
     (void)at;
 }
 
-int wire_check_range(uint64_t value, uint64_t low, uint64_t high, const char *what,
-        struct err *err) {
+int wire_check_range(
+        uint64_t value, uint64_t low, uint64_t high, const char *what, struct err *err) {
     if (value >= low && value <= high) return 0;
     return err_set(err, ERR_PROTOCOL, "%s is %llu; it has to be from %llu to %llu", what,
             (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
@@ -85,12 +85,12 @@ int wire_check_frames(const struct net_msg *msg, uint32_t n_frames, struct err *
 int wire_check_size(const struct net_msg *msg, uint32_t frame, uint64_t n_bytes, const char *what,
         struct err *err) {
     if (msg->frames[frame].n_bytes == n_bytes) return 0;
-    return err_set(err, ERR_PROTOCOL, "frame %u (%s) has %zu bytes; it has to have %llu", frame, what,
-            msg->frames[frame].n_bytes, (unsigned long long)n_bytes);
+    return err_set(err, ERR_PROTOCOL, "frame %u (%s) has %zu bytes; it has to have %llu", frame,
+            what, msg->frames[frame].n_bytes, (unsigned long long)n_bytes);
 }
 
-void wire_begin(struct wire_out *out, Potluck__Header *header, enum wire_type type, uint64_t request,
-        uint64_t epoch) {
+void wire_begin(struct wire_out *out, Potluck__Header *header, enum wire_type type,
+        uint64_t request, uint64_t epoch) {
     header->version = WIRE_VERSION;
     header->type = (Potluck__Type)type;
     header->request = request;
@@ -136,7 +136,8 @@ int wire_decode(const struct net_msg *msg, struct wire_in *out_in, struct err *e
     const Potluck__Header *header =
             potluck__header__unpack(&allocator, msg->frames[0].n_bytes, msg->frames[0].bytes);
     if (!header)
-        return err_set(err, ERR_PROTOCOL, "a malformed header of %zu bytes", msg->frames[0].n_bytes);
+        return err_set(
+                err, ERR_PROTOCOL, "a malformed header of %zu bytes", msg->frames[0].n_bytes);
     int rc = check_version(header, err);
     if (rc < 0) return rc;
 

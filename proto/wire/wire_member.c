@@ -58,8 +58,8 @@ void wire_encode_welcome(struct wire_out *out, const struct wire_welcome *welcom
     wire_begin(out, &header, WIRE_WELCOME, 0, welcome->epoch);
 }
 
-int wire_decode_welcome(const Potluck__Header *header, const struct net_msg *msg, struct wire_in *in,
-        struct err *err) {
+int wire_decode_welcome(const Potluck__Header *header, const struct net_msg *msg,
+        struct wire_in *in, struct err *err) {
     const Potluck__Welcome *body = header->welcome;
     struct wire_welcome *welcome = &in->welcome;
     int rc = wire_check_frames(msg, 1, err);
@@ -72,8 +72,8 @@ int wire_decode_welcome(const Potluck__Header *header, const struct net_msg *msg
     return rc;
 }
 
-void wire_encode_fail(struct wire_out *out, enum wire_type type, uint64_t request, int code,
-        const char *text) {
+void wire_encode_fail(
+        struct wire_out *out, enum wire_type type, uint64_t request, int code, const char *text) {
     char clean[WIRE_TEXT_MAX + 1];
     ASSERT(type == WIRE_FAIL || type == WIRE_REFUSE);
     ASSERT(code < 0);

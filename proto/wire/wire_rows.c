@@ -1,5 +1,5 @@
 /* wire_rows.c - codecs of the work itself: DISPATCH, REPLY and the routes.
- * Owns: nothing. Does not: know the placement, or whether an expert is held. Runs on: any thread. */
+ * Owns: nothing. Does not: know the placement or what a worker holds. Runs on: any thread. */
 #include "proto/wire/wire_internal.h"
 
 #include <string.h>
@@ -52,8 +52,8 @@ static int check_dispatch(const struct wire_dispatch *d, struct err *err) {
     for (unsigned kind = 0; rc == 0 && kind < ACT_KIND_COUNT; kind++) {
         uint32_t block = act_block((enum act_kind)kind);
         if ((d->act_mask >> kind & 1) && d->n_embd % block)
-            rc = err_set(err, ERR_PROTOCOL, "rows of %u elements; activations need a multiple of %u",
-                    d->n_embd, block);
+            rc = err_set(err, ERR_PROTOCOL,
+                    "rows of %u elements; activations need a multiple of %u", d->n_embd, block);
     }
     return rc;
 }
@@ -64,8 +64,9 @@ static int check_routes(const struct wire_dispatch *d, struct err *err) {
     for (uint32_t i = 0; i < d->n_routes; i++) {
         struct wire_route route = wire_route_at(d, i);
         if (route.row >= d->n_rows || route.expert >= WIRE_EXPERTS_MAX)
-            return err_set(err, ERR_PROTOCOL, "route %u has row %u of %u and expert %u of at most %d", i,
-                    route.row, d->n_rows, route.expert, WIRE_EXPERTS_MAX);
+            return err_set(err, ERR_PROTOCOL,
+                    "route %u has row %u of %u and expert %u of at most %d", i, route.row,
+                    d->n_rows, route.expert, WIRE_EXPERTS_MAX);
         uint32_t key = (uint32_t)route.expert << 16 | route.row;
         if (i > 0 && key <= last)
             return err_set(err, ERR_PROTOCOL, "route %u (row %u, expert %u) is out of order", i,
@@ -75,8 +76,8 @@ static int check_routes(const struct wire_dispatch *d, struct err *err) {
     return 0;
 }
 
-void wire_encode_dispatch(struct wire_out *out, uint64_t request, uint64_t epoch,
-        const struct wire_dispatch *d) {
+void wire_encode_dispatch(
+        struct wire_out *out, uint64_t request, uint64_t epoch, const struct wire_dispatch *d) {
     ASSERT(check_dispatch(d, NULL) == 0);
     Potluck__Dispatch body = POTLUCK__DISPATCH__INIT;
     body.layer = d->layer;
@@ -93,8 +94,8 @@ void wire_encode_dispatch(struct wire_out *out, uint64_t request, uint64_t epoch
     wire_add_frame(out, d->grid, d->n_rows);
     for (unsigned kind = 0; kind < ACT_KIND_COUNT; kind++)
         if (d->act_mask >> kind & 1)
-            wire_add_frame(out, d->acts[kind],
-                    wire_act_bytes((enum act_kind)kind, d->n_rows, d->n_embd));
+            wire_add_frame(
+                    out, d->acts[kind], wire_act_bytes((enum act_kind)kind, d->n_rows, d->n_embd));
     wire_add_frame(out, d->routes, (size_t)d->n_routes * WIRE_ROUTE_BYTES);
 }
 
@@ -102,8 +103,11 @@ int wire_decode_dispatch(const Potluck__Header *header, const struct net_msg *ms
         struct wire_in *in, struct err *err) {
     const Potluck__Dispatch *body = header->dispatch;
     struct wire_dispatch *d = &in->dispatch;
-    *d = (struct wire_dispatch){.layer = body->layer, .n_rows = body->n_rows,
-            .n_embd = body->n_embd, .act_mask = body->act_mask, .n_routes = body->n_routes,
+    *d = (struct wire_dispatch){.layer = body->layer,
+            .n_rows = body->n_rows,
+            .n_embd = body->n_embd,
+            .act_mask = body->act_mask,
+            .n_routes = body->n_routes,
             .deadline_us = body->deadline_us};
     int rc = check_dispatch(d, err);
     if (rc < 0) return rc;
@@ -126,8 +130,8 @@ int wire_decode_dispatch(const Potluck__Header *header, const struct net_msg *ms
     return check_routes(d, err);
 }
 
-void wire_encode_reply(struct wire_out *out, uint64_t request, uint64_t epoch,
-        const struct wire_reply *reply) {
+void wire_encode_reply(
+        struct wire_out *out, uint64_t request, uint64_t epoch, const struct wire_reply *reply) {
     ASSERT(check_shape(reply->layer, reply->n_rows, reply->n_embd, NULL) == 0);
     Potluck__Reply body = POTLUCK__REPLY__INIT;
     body.layer = reply->layer;

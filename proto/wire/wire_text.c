@@ -1,11 +1,11 @@
-/* wire_text.c - names and texts on the wire: UTF-8 without control characters.
- * They end up in tables, logs and terminals of the other side. Owns: nothing. Runs on: any thread. */
+/* wire_text.c - names and texts on the wire: UTF-8 without control characters. They end up in
+ * tables, logs and terminals of the other side. Owns: nothing. Runs on: any thread. */
 #include "proto/wire/wire_internal.h"
 
 #include <string.h>
 
-/* Bytes of the character at `text` (terminated by 0): 1 to 4, or 0 when it is no well-formed UTF-8 (the
- * table "Well-Formed UTF-8 Byte Sequences" of the Unicode standard) or a control character. */
+/* Bytes of the character at `text` (terminated by 0): 1 to 4, or 0 when it is no well-formed UTF-8
+ * (the table "Well-Formed UTF-8 Byte Sequences" of the Unicode standard) or a control character. */
 static size_t char_bytes(const char *text) {
     const unsigned char *c = (const unsigned char *)text;
     if (c[0] < 0x20 || c[0] == 0x7f) return 0;
@@ -39,8 +39,8 @@ void wire_text_clean(char *out, size_t out_bytes, const char *text) {
     out[n_out] = 0;
 }
 
-int wire_text_take(char *out, size_t out_bytes, const char *text, const char *what,
-        struct err *err) {
+int wire_text_take(
+        char *out, size_t out_bytes, const char *text, const char *what, struct err *err) {
     size_t n_bytes = strlen(text);
     if (n_bytes >= out_bytes)
         return err_set(err, ERR_PROTOCOL, "%s has %zu bytes; %zu are possible", what, n_bytes,

@@ -1,6 +1,6 @@
 /* wire_weights.c - codecs of handing out weights: LAYER, EXPERT, STORED.
- * Owns: nothing. Does not: know what a worker holds, so a piece is not compared with its layer's shapes
- * here. Runs on: any thread. */
+ * Owns: nothing. Does not: know what a worker holds, so a piece is not compared with its layer's
+ * shapes here. Runs on: any thread. */
 #include "proto/wire/wire_internal.h"
 
 /* One expert: three f32 matrices of the largest shapes would be 2^43; real ones are under 2^28. */
@@ -13,11 +13,11 @@
 static int check_type(uint32_t id, uint32_t n_in, const char *what, struct err *err) {
     const struct dtype_desc *desc = dtype_find(id);
     if (!desc || !desc->computable)
-        return err_set(err, ERR_PROTOCOL, "%s has the type %u (%s), which cannot be computed with", what,
-                id, dtype_name(id));
+        return err_set(err, ERR_PROTOCOL, "%s has the type %u (%s), which cannot be computed with",
+                what, id, dtype_name(id));
     if (n_in % desc->block_elems)
-        return err_set(err, ERR_PROTOCOL, "%s has rows of %u elements; %s needs a multiple of %u", what,
-                n_in, desc->name, desc->block_elems);
+        return err_set(err, ERR_PROTOCOL, "%s has rows of %u elements; %s needs a multiple of %u",
+                what, n_in, desc->name, desc->block_elems);
     return 0;
 }
 
@@ -70,10 +70,11 @@ int wire_decode_layer(const Potluck__Header *header, const struct net_msg *msg, 
 static int check_expert(const struct wire_expert *expert, struct err *err) {
     int rc = wire_check_range(expert->layer, 0, WIRE_LAYERS_MAX - 1, "the layer", err);
     if (rc == 0) rc = wire_check_range(expert->expert, 0, WIRE_EXPERTS_MAX - 1, "the expert", err);
-    if (rc == 0) rc = wire_check_range(expert->total_bytes, 1, EXPERT_BYTES_MAX, "total_bytes", err);
+    if (rc == 0)
+        rc = wire_check_range(expert->total_bytes, 1, EXPERT_BYTES_MAX, "total_bytes", err);
     if (rc == 0) rc = wire_check_range(expert->n_bytes, 1, WIRE_CHUNK_MAX, "the piece's size", err);
-    if (rc == 0 && (expert->n_bytes > expert->total_bytes
-                           || expert->offset > expert->total_bytes - expert->n_bytes))
+    if (rc == 0 && (expert->n_bytes > expert->total_bytes ||
+                           expert->offset > expert->total_bytes - expert->n_bytes))
         rc = err_set(err, ERR_PROTOCOL, "a piece of %u bytes at %llu of an expert of %llu bytes",
                 expert->n_bytes, (unsigned long long)expert->offset,
                 (unsigned long long)expert->total_bytes);
@@ -102,8 +103,11 @@ int wire_decode_expert(const Potluck__Header *header, const struct net_msg *msg,
         rc = wire_check_range(msg->frames[1].n_bytes, 1, WIRE_CHUNK_MAX, "the piece's size", err);
     if (rc < 0) return rc;
 
-    in->expert = (struct wire_expert){.layer = body->layer, .expert = body->expert,
-            .offset = body->offset, .total_bytes = body->total_bytes, .bytes = msg->frames[1].bytes,
+    in->expert = (struct wire_expert){.layer = body->layer,
+            .expert = body->expert,
+            .offset = body->offset,
+            .total_bytes = body->total_bytes,
+            .bytes = msg->frames[1].bytes,
             .n_bytes = (uint32_t)msg->frames[1].n_bytes};
     return check_expert(&in->expert, err);
 }

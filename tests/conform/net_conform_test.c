@@ -1,6 +1,6 @@
 /* net_conform_test.c - what every transport has to do, run on inproc, ipc and tcp alike.
- * A test gets the name of its transport as cmocka's state and makes fresh addresses from it. Nothing
- * sleeps: each wait is for an event, with a deadline that only a broken transport reaches. */
+ * A test gets the name of its transport as cmocka's state and makes fresh addresses from it.
+ * Nothing sleeps: each wait is for an event, with a deadline that only a broken transport reaches. */
 #include "proto/base/mono.h"
 #include "proto/net/net.h"
 #include "tests/support/tmpdir.h"
@@ -276,7 +276,8 @@ static void sending_to_a_number_nobody_has_is_a_lost_peer(void **state) {
     uint32_t known = introduce(&fx, fx.peers[0]);
     const struct net_frame frame = {"?", 1};
     uint64_t begin = mono_now();
-    assert_int_equal(net_send(fx.hub, known + 77, &frame, 1, mono_after(PATIENCE), &err), ERR_PEER_LOST);
+    assert_int_equal(
+            net_send(fx.hub, known + 77, &frame, 1, mono_after(PATIENCE), &err), ERR_PEER_LOST);
     assert_true(mono_now() - begin < 2 * MONO_S);
     stop(&fx);
 }
@@ -429,7 +430,8 @@ static void a_reader_that_does_not_read_stops_the_sender(void **state) {
     struct fixture fx;
     start(&fx, *state, 1);
     uint32_t number = introduce(&fx, fx.peers[0]);
-    struct net_end *const senders[2] = {fx.peers[0], fx.hub}, *const readers[2] = {fx.hub, fx.peers[0]};
+    struct net_end *const senders[2] = {fx.peers[0], fx.hub}, *const readers[2] = {
+                                                                      fx.hub, fx.peers[0]};
     uint32_t *content = calloc(1, BYTES);
     assert_non_null(content);
     for (int way = 0; way < 2; way++) {
@@ -546,7 +548,8 @@ static void a_message_over_the_limit_is_refused(void **state) {
     stop(&fx);
 }
 
-#define TEST(f) {#f, f, NULL, NULL, NULL}
+#define TEST(f)                                                                                    \
+    { #f, f, NULL, NULL, NULL }
 
 static const struct CMUnitTest suite[] = {
         TEST(a_message_goes_to_the_hub_and_an_answer_comes_back),

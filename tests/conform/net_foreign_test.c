@@ -123,7 +123,8 @@ static void a_frame_over_the_limit_ends_the_connection(void **state) {
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
 
     unsigned char greeting[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
-    static const unsigned char ready[] = "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x06""DEALER";
+    static const unsigned char ready[] = "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x06"
+                                         "DEALER";
     static const unsigned char huge[] = {2, 0, 0, 0, 0, 0x80, 0, 0, 0};
     assert_int_equal(send(fd, greeting, sizeof greeting, MSG_NOSIGNAL), sizeof greeting);
     unsigned char command[64];
@@ -137,7 +138,8 @@ static void a_frame_over_the_limit_ends_the_connection(void **state) {
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     char bytes[256];
     ssize_t n;
-    while ((n = recv(fd, bytes, sizeof bytes, 0)) > 0) continue;
+    while ((n = recv(fd, bytes, sizeof bytes, 0)) > 0)
+        continue;
     if (n < 0) assert_int_equal(errno, ECONNRESET);
     close(fd);
     still_works(&fx);
@@ -146,9 +148,10 @@ static void a_frame_over_the_limit_ends_the_connection(void **state) {
 
 static void bad_addresses_are_wrong_usage(void **state) {
     (void)state;
-    static const char *const both[] = {"", "worker", "http://x:1", "tcp://", "tcp://host", "tcp://h:port",
-            "tcp://h:65536", "tcp://h:-1", "tcp://h:1:2:x", "tcp://[::1", "tcp://[::1]7", "tcp://a b:1",
-            "tcp://tcp://a:1", "tcp://h:1/path", "ipc://", "inproc://"};
+    static const char *const both[] = {"", "worker", "http://x:1", "tcp://", "tcp://host",
+            "tcp://h:port", "tcp://h:65536", "tcp://h:-1", "tcp://h:1:2:x", "tcp://[::1",
+            "tcp://[::1]7", "tcp://a b:1", "tcp://tcp://a:1", "tcp://h:1/path", "ipc://",
+            "inproc://"};
     struct err err = ERR_INIT;
     struct net *net = NULL;
     assert_int_equal(net_new(&net, &err), 0);
@@ -214,7 +217,8 @@ static void addresses_that_cannot_be_bound_say_why(void **state) {
 
 static void an_open_address_is_dialled_as_this_machine(void **state) {
     (void)state;
-    static const char *const addresses[] = {"tcp://*:0", "tcp://localhost:0", "tcp://:0", "tcp://0.0.0.0:0"};
+    static const char *const addresses[] = {
+            "tcp://*:0", "tcp://localhost:0", "tcp://:0", "tcp://0.0.0.0:0"};
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         struct fixture fx = {0};
         struct err err = ERR_INIT;
@@ -233,20 +237,40 @@ static void hosts_and_ports_become_addresses(void **state) {
         const char *text;
         const char *expected; /* NULL: ERR_USAGE */
     } cases[] = {
-            {"box", "tcp://box:7575"}, {"box:80", "tcp://box:80"}, {":80", "tcp://*:80"},
-            {":0", "tcp://*:0"}, {"*:1", "tcp://*:1"}, {"10.0.0.2", "tcp://10.0.0.2:7575"},
-            {"[::1]:80", "tcp://[::1]:80"}, {"[fe80::1%eth0]", "tcp://[fe80::1%eth0]:7575"},
-            {"fe80::2", "tcp://[fe80::2]:7575"}, {"my_box-2.local:65535", "tcp://my_box-2.local:65535"},
-            {"ipc:///tmp/x", "ipc:///tmp/x"}, {"inproc://n", "inproc://n"},
-            {"", NULL}, {":", NULL}, {"box:", NULL}, {"box:65536", NULL}, {"box:123456", NULL},
-            {"box:8o", NULL}, {"box:-1", NULL}, {"box: 1", NULL}, {"bo x:1", NULL}, {"[::1", NULL},
-            {"[::1]80", NULL}, {"[]:80", NULL}, {"[*]:80", NULL}, {"box/path:1", NULL}, {"b\tx", NULL},
+            {"box", "tcp://box:7575"},
+            {"box:80", "tcp://box:80"},
+            {":80", "tcp://*:80"},
+            {":0", "tcp://*:0"},
+            {"*:1", "tcp://*:1"},
+            {"10.0.0.2", "tcp://10.0.0.2:7575"},
+            {"[::1]:80", "tcp://[::1]:80"},
+            {"[fe80::1%eth0]", "tcp://[fe80::1%eth0]:7575"},
+            {"fe80::2", "tcp://[fe80::2]:7575"},
+            {"my_box-2.local:65535", "tcp://my_box-2.local:65535"},
+            {"ipc:///tmp/x", "ipc:///tmp/x"},
+            {"inproc://n", "inproc://n"},
+            {"", NULL},
+            {":", NULL},
+            {"box:", NULL},
+            {"box:65536", NULL},
+            {"box:123456", NULL},
+            {"box:8o", NULL},
+            {"box:-1", NULL},
+            {"box: 1", NULL},
+            {"bo x:1", NULL},
+            {"[::1", NULL},
+            {"[::1]80", NULL},
+            {"[]:80", NULL},
+            {"[*]:80", NULL},
+            {"box/path:1", NULL},
+            {"b\tx", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct err err = ERR_INIT;
         char out[64] = "untouched";
         int rc = net_parse_address(cases[i].text, 7575, out, sizeof out, &err);
-        if (rc != (cases[i].expected ? 0 : ERR_USAGE)) fail_msg("\"%s\" gave %d", cases[i].text, rc);
+        if (rc != (cases[i].expected ? 0 : ERR_USAGE))
+            fail_msg("\"%s\" gave %d", cases[i].text, rc);
         if (cases[i].expected) assert_string_equal(out, cases[i].expected);
     }
     char text[600], out[700];
@@ -256,7 +280,8 @@ static void hosts_and_ports_become_addresses(void **state) {
     text[253] = 0;
     assert_int_equal(net_parse_address(text, 1, out, sizeof out, NULL), 0);
     assert_int_equal(net_parse_address(text, 1, out, 100, NULL), ERR_USAGE);
-    assert_int_equal(net_parse_address("ipc:///a/path/of/some/length", 1, out, 10, NULL), ERR_USAGE);
+    assert_int_equal(
+            net_parse_address("ipc:///a/path/of/some/length", 1, out, 10, NULL), ERR_USAGE);
 }
 
 int main(void) {

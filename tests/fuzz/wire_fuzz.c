@@ -1,5 +1,5 @@
 /* wire_fuzz.c - any bytes as a message: a refusal or a checked struct, never harm.
- * Input: per frame two little-endian bytes of its size (the last takes the rest), at most eight frames.
+ * Input: per frame two little-endian bytes of its size (the last takes the rest); eight at most.
  * Seeds: the messages of tests/support/wire_example.c, written by wire_seeds. */
 #include "proto/wire/wire.h"
 
@@ -19,7 +19,8 @@ static uint64_t read_rows(const struct wire_in *in) {
             sum += route.expert + (uint64_t)(uint8_t)d->grid[route.row];
         }
         for (int kind = 0; kind < ACT_KIND_COUNT; kind++) {
-            size_t n = d->acts[kind] ? wire_act_bytes((enum act_kind)kind, d->n_rows, d->n_embd) : 0;
+            size_t n =
+                    d->acts[kind] ? wire_act_bytes((enum act_kind)kind, d->n_rows, d->n_embd) : 0;
             for (size_t i = 0; i < n; i++)
                 sum += ((const uint8_t *)d->acts[kind])[i];
         }

@@ -12,7 +12,9 @@
 static void encode_hello(struct wire_out *out) {
     const struct wire_hello hello = {.name = "k\xc3\xbc"
                                              "che-pc",
-            .isa = "avx512", .n_threads = 16, .ram_bytes = UINT64_C(137438953472)};
+            .isa = "avx512",
+            .n_threads = 16,
+            .ram_bytes = UINT64_C(137438953472)};
     wire_encode_hello(out, &hello);
 }
 
@@ -71,8 +73,14 @@ static void check_fail(const struct wire_in *in) {
 }
 
 static void encode_layer(struct wire_out *out) {
-    const struct wire_layer layer = {.layer = 60, .n_expert = 384, .n_embd = 7168, .n_ff = 2048,
-            .gate_type = DT_Q4_K, .up_type = DT_Q5_K, .down_type = DT_Q8_0, .glu = 0};
+    const struct wire_layer layer = {.layer = 60,
+            .n_expert = 384,
+            .n_embd = 7168,
+            .n_ff = 2048,
+            .gate_type = DT_Q4_K,
+            .up_type = DT_Q5_K,
+            .down_type = DT_Q8_0,
+            .glu = 0};
     wire_encode_layer(out, &layer);
 }
 
@@ -90,8 +98,12 @@ static void check_layer(const struct wire_in *in) {
 
 /* The last piece of its expert. */
 static void encode_expert(struct wire_out *out) {
-    const struct wire_expert expert = {.layer = 2, .expert = 5, .offset = 1048576,
-            .total_bytes = 1048588, .bytes = "twelve bytes", .n_bytes = 12};
+    const struct wire_expert expert = {.layer = 2,
+            .expert = 5,
+            .offset = 1048576,
+            .total_bytes = 1048588,
+            .bytes = "twelve bytes",
+            .n_bytes = 12};
     wire_encode_expert(out, &expert);
 }
 
@@ -130,9 +142,15 @@ static void encode_dispatch(struct wire_out *out) {
     wire_route_put(routes, 0, (struct wire_route){1, 0, 0.25f});
     wire_route_put(routes, 1, (struct wire_route){0, 4095, 0.5f});
     wire_route_put(routes, 2, (struct wire_route){1, 4095, -1.0f});
-    const struct wire_dispatch dispatch = {.layer = 11, .n_rows = 2, .n_embd = 256, .act_mask = 7,
-            .n_routes = 3, .deadline_us = 300000000, .grid = grid,
-            .acts = {[ACT_F32] = f32, [ACT_Q8_32] = q32, [ACT_Q8_256] = q256}, .routes = routes};
+    const struct wire_dispatch dispatch = {.layer = 11,
+            .n_rows = 2,
+            .n_embd = 256,
+            .act_mask = 7,
+            .n_routes = 3,
+            .deadline_us = 300000000,
+            .grid = grid,
+            .acts = {[ACT_F32] = f32, [ACT_Q8_32] = q32, [ACT_Q8_256] = q256},
+            .routes = routes};
     wire_encode_dispatch(out, 1000001, 2, &dispatch);
 }
 
@@ -167,8 +185,13 @@ static void encode_dispatch_one(struct wire_out *out) {
     static uint8_t q32[34], routes[WIRE_ROUTE_BYTES];
     memset(q32, 0x11, sizeof q32);
     wire_route_put(routes, 0, (struct wire_route){0, 1, 1.0f});
-    const struct wire_dispatch dispatch = {.n_rows = 1, .n_embd = 32, .act_mask = 1u << ACT_Q8_32,
-            .n_routes = 1, .grid = grid, .acts = {[ACT_Q8_32] = q32}, .routes = routes};
+    const struct wire_dispatch dispatch = {.n_rows = 1,
+            .n_embd = 32,
+            .act_mask = 1u << ACT_Q8_32,
+            .n_routes = 1,
+            .grid = grid,
+            .acts = {[ACT_Q8_32] = q32},
+            .routes = routes};
     wire_encode_dispatch(out, 1, 1, &dispatch);
 }
 
@@ -190,8 +213,13 @@ static void encode_reply(struct wire_out *out) {
     size_t n_packed = wire_pack_sums(sums, 33, packed);
     memset(sums, 0, sizeof sums);
     n_packed += wire_pack_sums(sums, 33, packed + n_packed);
-    const struct wire_reply reply = {.layer = 11, .n_rows = 2, .n_embd = 33, .busy_ns = 123456789,
-            .packed = packed, .packed_bytes = n_packed, .poisoned = poisoned};
+    const struct wire_reply reply = {.layer = 11,
+            .n_rows = 2,
+            .n_embd = 33,
+            .busy_ns = 123456789,
+            .packed = packed,
+            .packed_bytes = n_packed,
+            .poisoned = poisoned};
     wire_encode_reply(out, 1000001, 2, &reply);
 }
 

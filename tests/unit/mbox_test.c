@@ -49,8 +49,8 @@ static void messages_come_out_as_they_went_in(void **state) {
 static void a_full_box_refuses_until_there_is_room(void **state) {
     (void)state;
     struct mbox *box = new_box(2, 100);
-    struct note notes[4] = {{.item.n_bytes = 60}, {.item.n_bytes = 41}, {.item.n_bytes = 40},
-            {.item.n_bytes = 0}};
+    struct note notes[4] = {
+            {.item.n_bytes = 60}, {.item.n_bytes = 41}, {.item.n_bytes = 40}, {.item.n_bytes = 0}};
     assert_int_equal(mbox_put(box, &notes[0].item, 0), 0);
     assert_int_equal(mbox_put(box, &notes[1].item, mono_after(MONO_MS)), ERR_TIMEOUT);
     assert_int_equal(mbox_put(box, &notes[2].item, 0), 0);
@@ -138,7 +138,9 @@ static void several_senders_wait_for_room_and_all_get_through(void **state) {
         struct mbox_item *item = NULL;
         assert_int_equal(mbox_get(box, mono_after(PATIENCE), &item), 1);
         int s = 0;
-        while ((struct note *)item < senders[s].notes || (struct note *)item >= senders[s].notes + 500) s++;
+        while ((struct note *)item < senders[s].notes ||
+                (struct note *)item >= senders[s].notes + 500)
+            s++;
         assert_int_equal(((struct note *)item)->number, next[s]++);
     }
     for (int s = 0; s < SENDERS; s++) {

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-/* Packs into memory of the size that was needed and adds onto start values: what comes back has to be
- * start + sums. Returns the packed size. */
+/* Packs into memory of the size that was needed and adds onto start values: what comes back has to
+ * be start + sums. Returns the packed size. */
 static size_t round_trip(const int64_t *sums, size_t n, int64_t start) {
     uint8_t *room = malloc(wire_pack_bound(n) + 1);
     int64_t *back = malloc((n + 1) * sizeof *back);
@@ -47,9 +47,10 @@ static void every_width_comes_back_and_takes_its_size(void **state) {
         int64_t sums[32];
         for (int pattern = 0; pattern < 4; pattern++) {
             for (int i = 0; i < 32; i++)
-                sums[i] = pattern == 0 ? low : pattern == 1 ? (i % 2 ? low : high)
-                        : pattern == 2                      ? (i == 31 ? low : 0)
-                                                            : (i == 0 ? high : 0);
+                sums[i] = pattern == 0   ? low
+                          : pattern == 1 ? (i % 2 ? low : high)
+                          : pattern == 2 ? (i == 31 ? low : 0)
+                                         : (i == 0 ? high : 0);
             size_t n_packed = round_trip(sums, 32, 0);
             if (pattern < 3 || w == 0) assert_int_equal(n_packed, 1 + 4 * w);
             if (pattern == 3 && w > 1) assert_int_equal(n_packed, 1 + 4 * w);
@@ -88,9 +89,10 @@ static void the_bytes_are_as_described(void **state) {
     sums[33] = -1;
     uint8_t packed[600];
     size_t n = wire_pack_sums(sums, 34, packed);
-    /* Width 3: 001, 111, 000, 011 from the low bit on = 0x639; then 31 zeros of the second block, but
-     * for its value 1, at width 1. */
-    static const uint8_t expected[18] = {3, 0x39, 0x06, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0};
+    /* Width 3: 001, 111, 000, 011 from the low bit on = 0x639. The second block has only its
+     * second value, at width 1. */
+    static const uint8_t expected[18] = {
+            3, 0x39, 0x06, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0};
     assert_int_equal(n, sizeof expected);
     assert_memory_equal(packed, expected, sizeof expected);
     assert_int_equal(wire_pack_bound(34), 2 * 257);
@@ -134,10 +136,17 @@ static void a_sum_that_overflows_is_refused(void **state) {
         int64_t there, added;
         bool fits;
     } cases[] = {
-            {INT64_MAX, 1, false}, {INT64_MAX, 0, true}, {INT64_MAX - 1, 1, true},
-            {INT64_MIN, -1, false}, {INT64_MIN, 1, true}, {INT64_MIN, INT64_MIN, false},
-            {INT64_MAX, INT64_MAX, false}, {INT64_MAX, INT64_MIN, true}, {0, INT64_MIN, true},
-            {-1, INT64_MIN, false}, {INT64_MAX - (INT64_C(1) << 40), INT64_C(1) << 41, false},
+            {INT64_MAX, 1, false},
+            {INT64_MAX, 0, true},
+            {INT64_MAX - 1, 1, true},
+            {INT64_MIN, -1, false},
+            {INT64_MIN, 1, true},
+            {INT64_MIN, INT64_MIN, false},
+            {INT64_MAX, INT64_MAX, false},
+            {INT64_MAX, INT64_MIN, true},
+            {0, INT64_MIN, true},
+            {-1, INT64_MIN, false},
+            {INT64_MAX - (INT64_C(1) << 40), INT64_C(1) << 41, false},
             {INT64_MIN + (INT64_C(1) << 40), -(INT64_C(1) << 40), true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

@@ -1,5 +1,6 @@
 /* wire_test.c - every message: golden bytes, round trip, and everything that can be wrong with it.
- * POTLUCK_UPDATE_GOLDEN=1 writes tests/golden/wire/NAME.hex anew; a changed file is a changed protocol. */
+ * POTLUCK_UPDATE_GOLDEN=1 writes tests/golden/wire/NAME.hex anew; a changed file is a changed
+ * protocol. */
 #include "proto/wire/wire.h"
 
 #include "proto/base/buf.h"
@@ -16,8 +17,8 @@
 
 #include <cmocka.h>
 
-/* A message whose frames lie in memory of exactly their size, so that a sanitizer sees any byte read
- * beyond. */
+/* A message whose frames lie in memory of exactly their size, so that a sanitizer sees any byte
+ * read beyond. */
 struct owned {
     struct net_msg msg;
     void *bytes[NET_FRAMES_MAX];
@@ -100,7 +101,8 @@ static void every_message_decodes_to_what_was_encoded(void **state) {
         struct wire_in in;
         struct err err = ERR_INIT;
         example(&wire_examples[i], &owned);
-        if (wire_decode(&owned.msg, &in, &err) < 0) fail_msg("%s: %s", wire_examples[i].name, err.what);
+        if (wire_decode(&owned.msg, &in, &err) < 0)
+            fail_msg("%s: %s", wire_examples[i].name, err.what);
         wire_examples[i].check(&in);
         owned_fini(&owned);
     }
@@ -152,7 +154,8 @@ static void a_frame_of_another_size_is_refused(void **state) {
                 memcpy(padded, out.frames[f].bytes, shorter ? n : out.frames[f].n_bytes);
                 owned_set(&owned, f, padded, n);
                 if (decode(&owned, &in) == 0)
-                    fail_msg("%s with frame %u of %zu bytes was taken", wire_examples[i].name, f, n);
+                    fail_msg(
+                            "%s with frame %u of %zu bytes was taken", wire_examples[i].name, f, n);
                 owned_fini(&owned);
             }
     }
@@ -192,8 +195,8 @@ static int decode_header(struct owned *owned, const Potluck__Header *header, str
 }
 
 static Potluck__Header *unpack(const struct owned *owned) {
-    Potluck__Header *header = potluck__header__unpack(
-            NULL, owned->msg.frames[0].n_bytes, owned->msg.frames[0].bytes);
+    Potluck__Header *header =
+            potluck__header__unpack(NULL, owned->msg.frames[0].n_bytes, owned->msg.frames[0].bytes);
     assert_non_null(header);
     return header;
 }
@@ -236,8 +239,9 @@ static void a_type_that_does_not_fit_the_body_is_refused(void **state) {
         bool fail = right == WIRE_FAIL || right == WIRE_REFUSE;
         for (int type = -1; type < 30; type++) {
             header->type = (Potluck__Type)type;
-            bool same_body = type == right || (fail && (type == WIRE_FAIL || type == WIRE_REFUSE))
-                    || (right >= WIRE_BEAT && type >= WIRE_BEAT && type < WIRE_TYPE_COUNT);
+            bool same_body = type == right ||
+                             (fail && (type == WIRE_FAIL || type == WIRE_REFUSE)) ||
+                             (right >= WIRE_BEAT && type >= WIRE_BEAT && type < WIRE_TYPE_COUNT);
             assert_int_equal(decode_header(&owned, header, &in) == 0, same_body);
         }
         potluck__header__free_unpacked(header, NULL);
@@ -364,13 +368,33 @@ static void texts_have_to_be_plain_utf8(void **state) {
         const char *text;
         bool good;
     } cases[] = {
-            {"box", true}, {"k\xc3\xbc" "che", true}, {"\xe4\xb8\xad\xe6\x96\x87", true},
-            {"\xf0\x9f\x8d\xb2", true}, {"a b", true}, {"\xc2\xa0", true}, {"\xf4\x8f\xbf\xbf", true},
-            {"", false}, {"a\nb", false}, {"\x1b[31m", false}, {"a\tb", false}, {"\x7f", false},
-            {"\xc2\x9b", false}, {"\x80", false}, {"\xc3", false}, {"\xc3(", false},
-            {"\xc0\xaf", false}, {"\xe0\x80\xaf", false}, {"\xed\xa0\x80", false},
-            {"\xf0\x80\x80\xaf", false}, {"\xf4\x90\x80\x80", false}, {"\xf8\x88\x80\x80\x80", false},
-            {"\xe4\xb8", false}, {"\xf0\x9f\x8d", false}, {"\xff", false},
+            {"box", true},
+            {"k\xc3\xbc"
+             "che",
+                    true},
+            {"\xe4\xb8\xad\xe6\x96\x87", true},
+            {"\xf0\x9f\x8d\xb2", true},
+            {"a b", true},
+            {"\xc2\xa0", true},
+            {"\xf4\x8f\xbf\xbf", true},
+            {"", false},
+            {"a\nb", false},
+            {"\x1b[31m", false},
+            {"a\tb", false},
+            {"\x7f", false},
+            {"\xc2\x9b", false},
+            {"\x80", false},
+            {"\xc3", false},
+            {"\xc3(", false},
+            {"\xc0\xaf", false},
+            {"\xe0\x80\xaf", false},
+            {"\xed\xa0\x80", false},
+            {"\xf0\x80\x80\xaf", false},
+            {"\xf4\x90\x80\x80", false},
+            {"\xf8\x88\x80\x80\x80", false},
+            {"\xe4\xb8", false},
+            {"\xf0\x9f\x8d", false},
+            {"\xff", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct owned owned;
@@ -450,7 +474,8 @@ static void unknown_fields_are_passed_over_within_limits(void **state) {
         size_t used = owned.msg.frames[0].n_bytes;
         memcpy(bytes, owned.msg.frames[0].bytes, used);
         for (size_t i = 0; i < n; i++, used += 3)
-            if (used + 3 <= sizeof bytes) memcpy(bytes + used, "\xa0\x06\x05", 3); /* field 100: 5 */
+            if (used + 3 <= sizeof bytes)
+                memcpy(bytes + used, "\xa0\x06\x05", 3); /* field 100: 5 */
         used = used < sizeof bytes ? used : sizeof bytes - 8;
         owned_set(&owned, 0, bytes, used);
         int rc = decode(&owned, &in);
@@ -473,12 +498,14 @@ static void random_damage_never_does_harm(void **state) {
         for (uint32_t h = 0; h < n_hits; h++) {
             uint32_t f = rng_below(&rng, 3) ? 0 : (uint32_t)rng_below(&rng, owned.msg.n_frames);
             uint8_t *bytes = owned.bytes[f];
-            bytes[rng_below(&rng, owned.msg.frames[f].n_bytes)] ^= (uint8_t)(1u << rng_below(&rng, 8));
+            bytes[rng_below(&rng, owned.msg.frames[f].n_bytes)] ^=
+                    (uint8_t)(1u << rng_below(&rng, 8));
         }
         if (decode(&owned, &in) == 0 && in.head.type == WIRE_REPLY) {
             int64_t sums[33] = {0};
             if (in.reply.n_embd <= 33)
-                wire_unpack_add(in.reply.packed, in.reply.packed_bytes, sums, in.reply.n_embd, NULL);
+                wire_unpack_add(
+                        in.reply.packed, in.reply.packed_bytes, sums, in.reply.n_embd, NULL);
         }
         owned_fini(&owned);
     }
