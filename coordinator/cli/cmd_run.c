@@ -236,6 +236,8 @@ int cmd_run(int argc, char **argv) {
     if (rc == 0 && words.n != 1) rc = err_set(&err, ERR_USAGE, "expected one model file");
     if (rc == 0 && options.prompt && options.file)
         rc = err_set(&err, ERR_USAGE, "give either -p TEXT or -f FILE");
+    if (rc == 0 && options.raw && options.system)
+        rc = err_set(&err, ERR_USAGE, "--raw has no place for a system message (-s)");
     if (rc == 0) rc = run(&app_options, &options, words.words[0], &err);
     buf_fini(&config);
     return rc < 0 ? app_fail("run", &err) : 0;
