@@ -271,8 +271,8 @@ static void more_rows_than_fit_one_call_of_an_expert_are_all_computed(void **sta
 
 static void long_batches_are_cut_into_slices_without_a_trace(void **state) {
     (void)state;
-    /* A route takes 5.25 x 65536 bytes of hidden rows: 48 fit a slice of 16 MiB. */
-    const struct store_layer shape = {0, 2, 32, 65536, DT_Q8_0, DT_Q8_0, DT_Q8_0, KERN_GLU_SILU};
+    /* A route takes 5.25 x 32768 bytes of hidden rows: 48 fit a slice of 8 MiB. */
+    const struct store_layer shape = {0, 2, 32, 32768, DT_Q8_0, DT_Q8_0, DT_Q8_0, KERN_GLU_SILU};
     struct fixture f;
     setup(&f, shape, 60, 4);
     assert_true(f.n_routes > 2 * 48);

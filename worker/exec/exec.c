@@ -10,7 +10,7 @@
 
 /* Hidden rows are made for so many routes at a time that they fit here: a worker stays lean however
  * long the prompt, and they stay in the last cache level on the way to down. */
-#define SLICE_BYTES_MAX ((size_t)16 << 20)
+#define SLICE_BYTES_MAX ((size_t)8 << 20)
 
 int exec_new(const struct kern_ops *kern, const struct store *store, struct pool *pool,
         struct exec **out_exec, struct err *err) {

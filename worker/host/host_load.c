@@ -6,6 +6,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /* Nothing came for so long: the coordinator has sent what it wanted to send. */
 #define QUIET_NS (500 * MONO_MS)
@@ -83,7 +86,12 @@ void host_progress_look(struct host *host, bool at_once) {
     if (!p->open) return;
     uint64_t now = mono_now();
     bool last = at_once || now - p->last_ns >= QUIET_NS;
-    if (last) p->open = false;
+    if (last) {
+        p->open = false;
+#ifdef __GLIBC__
+        (void)malloc_trim(0); /* what the pieces under way took is not needed any more */
+#endif
+    }
     if (host->options->quiet || !host->store) return;
 
     if (p->shown_ns == 0) p->shown_ns = now; /* the clock of the first rate starts here */
