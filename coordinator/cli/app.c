@@ -109,7 +109,8 @@ static int own_program(char *path, size_t n_path, struct err *err) {
     return 0;
 }
 
-static int open_cluster(struct app *app, uint64_t own_room, const char *hostname, struct err *err) {
+static int open_cluster(struct app *app, uint64_t own_room, const struct hw_info *hw,
+        struct err *err) {
     char local[192] = "", remote[256] = "";
     int rc = net_new(&app->net, err);
     if (rc == 0 && app->options.local_workers) rc = local_address(app, local, sizeof local, err);
@@ -120,7 +121,7 @@ static int open_cluster(struct app *app, uint64_t own_room, const char *hostname
     struct cluster_options options = {.net = app->net,
             .kern = app->kern,
             .pool = app->pool,
-            .name = hostname,
+            .name = hw->hostname,
             .listen = {local[0] ? local : NULL, remote[0] ? remote : NULL},
             .own_worker = !app->options.no_local_experts,
             .own_room_bytes = own_room};
@@ -139,7 +140,8 @@ static int open_cluster(struct app *app, uint64_t own_room, const char *hostname
             .args = app->options.local_worker_args,
             .program = program,
             .net = threads ? app->net : NULL,
-            .ram_bytes = own_room / (app->options.local_workers + 1)};
+            .ram_bytes = own_room / (app->options.local_workers + 1),
+            .n_threads = (uint32_t)max_u64(1, hw->n_cores / (app->options.local_workers + 1))};
     return local_workers_start(&workers, &app->local_workers, err);
 }
 
@@ -245,7 +247,7 @@ int app_open(struct app *app, const struct app_options *options, const char *mod
         n_ctx = choose_ctx(app, needs);
         rc = check_memory(app, &hw, n_ctx, kv_type, &own_room, err);
     }
-    if (rc == 0) rc = open_cluster(app, own_room, hw.hostname, err);
+    if (rc == 0) rc = open_cluster(app, own_room, &hw, err);
     if (rc == 0) rc = load_model(app, err);
     if (rc == 0) rc = await_workers(app, err);
     if (rc == 0) rc = place_experts(app, needs->mtp, err);

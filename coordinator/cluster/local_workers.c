@@ -63,12 +63,13 @@ static int split_args(struct local_workers *workers, struct err *err) {
 
 static int start_process(
         struct local_workers *workers, struct local_worker *worker, struct err *err) {
-    char ram[32], parent[32];
+    char ram[32], parent[32], threads[16];
     snprintf(ram, sizeof ram, "%" PRIu64, workers->options.ram_bytes);
+    snprintf(threads, sizeof threads, "%u", workers->options.n_threads);
     snprintf(parent, sizeof parent, "%ld", (long)getpid());
-    const char *argv[ARGS_MAX] = {workers->options.program, "join", workers->options.address,
-            "--name", worker->name, "--ram", ram, "--parent", parent, "--once", "-q"};
-    uint32_t n = 11;
+    const char *argv[ARGS_MAX] = {workers->options.program, "join", workers->options.address, "--name",
+            worker->name, "--ram", ram, "--threads", threads, "--parent", parent, "--once", "-q"};
+    uint32_t n = 13;
     for (uint32_t i = 0; i < workers->n_words; i++)
         argv[n++] = workers->words[i];
     argv[n] = NULL;
@@ -111,7 +112,7 @@ static int start_thread(
     worker->host = (struct host_options){.address = workers->options.address,
             .name = worker->name,
             .ram_bytes = workers->options.ram_bytes,
-            .n_threads = 1,
+            .n_threads = workers->options.n_threads,
             .once = true,
             .quiet = true,
             .stop = &workers->stop};

@@ -18,6 +18,7 @@ struct local_workers_options {
     const char *program; /* path of this program (run as `program join ...`) */
     struct net *net;     /* not NULL: threads of this process, over inproc:// */
     uint64_t ram_bytes;  /* room of each, where args do not say otherwise */
+    uint32_t n_threads;   /* likewise: compute threads of each */
 };
 
 /* ERR_IO (cannot start), ERR_USAGE (too many, bad args). */
