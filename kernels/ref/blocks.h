@@ -70,8 +70,8 @@ static inline float f32_nan(void) {
     return f32_from_bits(0x7fc00000);
 }
 
-/* Exact. Exponent and fraction are moved into place and the exponent's bias is corrected; subnormals
- * are whole numbers of 2^-24. Infinity and NaN get the highest exponent again. */
+/* Exact. Exponent and fraction are moved into place and the exponent's bias is corrected;
+ * subnormals are whole numbers of 2^-24. Infinity and NaN get the highest exponent again. */
 static inline float f16_to_f32(uint16_t half) {
     uint32_t magnitude = half & 0x7fff;
     uint32_t normal = (magnitude << 13) + (112U << 23);

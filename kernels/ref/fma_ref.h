@@ -1,9 +1,9 @@
 /* fma_ref.h - the fused multiply-add of the scalar kernels.
  *
- * With a fused instruction in the build's flags it is that instruction. Baseline x86-64 has none, and
- * the library's fmaf is a call per element that no loop can vectorise (and on processors without
- * the instruction changes the rounding mode each time), so there it is made of binary64 operations
- * that give the same bits. Pure functions, any thread. */
+ * With a fused instruction in the build's flags it is that instruction. Baseline x86-64 has none,
+ * and the library's fmaf is a call per element (which, on processors without the instruction, also
+ * changes the rounding mode each time), so there it is made of binary64 operations that give the
+ * same bits. Pure functions, any thread. */
 #pragma once
 
 #include <math.h>

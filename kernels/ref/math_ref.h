@@ -1,8 +1,8 @@
 /* math_ref.h - the elementary functions of docs/numerics.md rule 4, operation by operation.
  *
  * Each function is a fixed sequence of IEEE operations; the numbered comments are what a vector
- * twin copies, lane by lane, to give the same bits. The library's exp, sin, cos and log are not used.
- * Comparisons are false for NaN, as in C. Pure functions, any thread. */
+ * twin copies, lane by lane, to give the same bits. The library's exp, sin, cos and log are not
+ * used. Comparisons are false for NaN, as in C. Pure functions, any thread. */
 #pragma once
 
 #include "kernels/ref/blocks.h"
