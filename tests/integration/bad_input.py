@@ -205,6 +205,8 @@ def requests(tally):
     refused(tally, "MTP logits of a model without", 1, ["mtp", "nextn"], "eval", tiny("qwen3"), "--tokens", good,
             "--mtp-logits", os.path.join(potluck.scratch(), "m.npy"))
 
+    refused(tally, "q8_0 cache with a head width of 24", 1, ["32"], "eval", tiny("qwen3"), "--tokens", good, "--kv", "q8_0")
+
     for text in (b"\xff\xfe\x80 what", b"\xc3", b"nul \0 inside", "ünïcödé 🜁 \u202e".encode()):
         result = run("run", DEMO, "-f", write("p.txt", text), "-n", 2, "--temp", 0, seconds=LIMIT)
         tally.check(not result.broke and result.code in (0, 1), f"prompt {text!r}: lives {result.broke}", result)
