@@ -58,13 +58,16 @@ static bool on_interrupted(void *arg) {
 }
 
 static int read_prompt(const struct run_options *options, struct buf *prompt, struct err *err) {
-    if (options->prompt) return buf_append_str(prompt, options->prompt, err);
-    if (!options->file && isatty(STDIN_FILENO))
+    if (!options->prompt && !options->file && isatty(STDIN_FILENO))
         return err_set(err, ERR_USAGE, "there is no prompt: give -p TEXT or -f FILE");
-    int rc = buf_read_file(prompt, options->file ? options->file : "-", PROMPT_BYTES_MAX, err);
+    int rc = options->prompt
+            ? buf_append_str(prompt, options->prompt, err)
+            : buf_read_file(prompt, options->file ? options->file : "-", PROMPT_BYTES_MAX, err);
     /* the line end that an editor or echo leaves is no part of the question */
-    if (rc == 0 && !options->raw && prompt->n_bytes && prompt->bytes[prompt->n_bytes - 1] == '\n')
+    if (rc == 0 && !options->prompt && !options->raw && prompt->n_bytes
+            && prompt->bytes[prompt->n_bytes - 1] == '\n')
         prompt->bytes[--prompt->n_bytes] = 0;
+    if (rc == 0 && prompt->n_bytes == 0) rc = err_set(err, ERR_BAD_INPUT, "the prompt is empty");
     return rc;
 }
 
