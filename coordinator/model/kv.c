@@ -28,7 +28,8 @@ static uint64_t plane_bytes(enum dtype type, uint32_t n_dim, uint32_t n_ctx) {
     uint64_t n = 0;
     if (type == DT_Q8_0) n_dim = (n_dim + 31) / 32 * 32; /* odd widths: kv_new() says it better */
     if (!mul_u64(kern_kv_row_bytes(type, n_dim), n_ctx, &n)) return UINT64_MAX;
-    return n > UINT64_MAX - PLANE_ALIGN ? UINT64_MAX : (n + PLANE_ALIGN - 1) & ~(uint64_t)(PLANE_ALIGN - 1);
+    if (n > UINT64_MAX - PLANE_ALIGN) return UINT64_MAX;
+    return (n + PLANE_ALIGN - 1) & ~(uint64_t)(PLANE_ALIGN - 1);
 }
 
 uint64_t kv_bytes(const struct kv_shape *shape) {

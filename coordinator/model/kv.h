@@ -1,7 +1,7 @@
 /* kv.h - one session's keys and values: [block][kv head][position][width], f32, f16 or q8_0.
  *
- * Made for a fixed context length; steps append and truncate and allocate nothing. Owner: the thread
- * that runs the session's steps. */
+ * Made for a fixed context length; steps append and truncate and allocate nothing. Owner: the
+ * thread that runs the session's steps. */
 #pragma once
 
 #include "proto/base/err.h"

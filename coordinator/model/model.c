@@ -17,6 +17,7 @@ static const struct model_arch *const archs[] = {
         &model_arch_qwen3moe,
         &model_arch_olmoe,
         &model_arch_glm4moe,
+        &model_arch_minimax_m2,
 };
 
 static int find_arch(const char *name, const struct model_arch **out, struct err *err) {
@@ -29,7 +30,8 @@ static int find_arch(const char *name, const struct model_arch **out, struct err
             return 0;
         }
         if (at < sizeof list)
-            at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", archs[i]->name);
+            at += (size_t)snprintf(
+                    list + at, sizeof list - at, "%s%s", i ? ", " : "", archs[i]->name);
     }
     err_set(err, ERR_UNSUPPORTED, "architecture %s is not supported yet", name);
     return err_hint(err, "supported are: %s", list);
@@ -145,7 +147,8 @@ int model_load(const struct gguf *gguf, const struct model_options *options,
 out:
     model_binder_fini(&b);
     model_free(m);
-    return rc < 0 ? err_note(err, "loading %s", gguf_path(gguf)), rc : 0;
+    if (rc < 0) (void)err_note(err, "loading %s", gguf_path(gguf));
+    return rc;
 }
 
 void model_free(struct model *model) {

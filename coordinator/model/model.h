@@ -5,15 +5,15 @@
  * here while the other is with the workers.
  *
  *   model_embed()
- *   for each block:  model_block_attend()      attention, norm, router logits (or a whole dense FFN)
+ *   for each block:  model_block_attend()    attention, norm, router logits (or a dense FFN)
  *                    ... route, dispatch ...
- *                    model_block_local()       shared expert, while rows are away
+ *                    model_block_local()     shared expert, while rows are away
  *                    ... merge ...
- *                    model_block_finish()      residual += routed sums, shared expert
- *   model_logits()
+ *                    model_block_finish()    residual += routed sums, shared expert
+ *   model_hidden(), model_logits()
  *
- * struct model is immutable after load and may be used by any thread; a struct model_work belongs to
- * one batch in flight and one thread. Shapes are row-major, [slowest][fastest]. */
+ * struct model is immutable after load and may be used by any thread; a struct model_work
+ * belongs to one batch in flight and one thread. Shapes are row-major, [slowest][fastest]. */
 #pragma once
 
 #include "coordinator/model/kv.h"
@@ -28,7 +28,8 @@
 struct model;      /* opaque, immutable */
 struct model_work; /* opaque, scratch of one batch */
 
-/* How a router turns logits into weights (reference: models/common.md section 8 of the fact sheets). */
+/* How a router turns logits into weights (reference: models/common.md section 8 of the fact
+ * sheets). */
 enum model_gating {
     MODEL_GATING_SOFTMAX = 1,
     MODEL_GATING_SIGMOID = 2,
@@ -46,7 +47,8 @@ struct model_router {
     const float *bias;     /* [n_expert] for choosing only, or NULL */
 };
 
-/* Where the routed experts of one block lie in the file. gate and up are [n_ff][n_embd] per expert. */
+/* Where the routed experts of one block lie in the file. gate and up are [n_ff][n_embd] per
+ * expert. */
 struct model_experts {
     uint32_t layer; /* block index */
     uint32_t n_expert;
@@ -100,9 +102,10 @@ struct model_options {
     void *progress_arg;
 };
 
-/* Binds tensors, checks every shape, repacks the matrices kept here (releasing the mapped pages).
- * gguf is borrowed and outlives the model. ERR_UNSUPPORTED (architecture, tensor type: "not supported
- * yet: NAME, used by N tensors"), ERR_BAD_INPUT (missing or misshapen tensors, absurd metadata). */
+/* Binds tensors, checks every shape, repacks the matrices kept here (releasing the mapped
+ * pages). gguf is borrowed and outlives the model. ERR_UNSUPPORTED (architecture, tensor type:
+ * "not supported yet: NAME, used by N tensors"), ERR_BAD_INPUT (missing or misshapen tensors,
+ * absurd metadata). */
 int model_load(const struct gguf *gguf, const struct model_options *options,
         struct model **out_model, struct err *err);
 void model_free(struct model *model);
@@ -126,8 +129,8 @@ int model_work_new(const struct model *model, uint32_t n_rows, struct model_work
         struct err *err);
 void model_work_free(struct model_work *work);
 
-/* A batch of rows. Rows of one cache stand in ascending order of position, and the cache already holds
- * all positions before them. */
+/* A batch of rows. Rows of one cache stand in ascending order of position, and the cache
+ * already holds all positions before them. */
 struct model_batch {
     uint32_t n_rows;
     const int32_t *tokens;     /* [n_rows], checked < n_vocab by the caller */
@@ -136,10 +139,11 @@ struct model_batch {
 };
 
 /* Starts a batch: the residual stream becomes the token embeddings. */
-void model_embed(const struct model *model, struct model_work *work, const struct model_batch *batch);
+void model_embed(const struct model *model, struct model_work *work,
+        const struct model_batch *batch);
 
-/* Starts a batch of the MTP block (layer n_layer + 0): row r from tokens[r] and hidden[r][n_embd], the
- * trunk's hidden state of the position before (zeros at position 0). */
+/* Starts a batch of the MTP block (layer n_layer + 0): row r from tokens[r] and
+ * hidden[r][n_embd], the trunk's hidden state of the position before (zeros at position 0). */
 void model_embed_mtp(const struct model *model, struct model_work *work,
         const struct model_batch *batch, const float *hidden);
 

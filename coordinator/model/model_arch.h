@@ -1,17 +1,18 @@
 /* model_arch.h - what the files of this folder share: architectures, hyper-parameters, bound
  * weights, scratch. Only they and their tests include it.
  *
- * An architecture is one struct model_arch in one file and one row of model_archs. Its functions say
- * which metadata and tensors a block has; the arithmetic comes from the shared building blocks
- * unless it overrides them. Binding borrows the mapped file; packing then replaces the matrices
- * that the kernels want in another layout by owned copies. */
+ * An architecture is one struct model_arch in one file and one row in model.c. Its
+ * functions say which metadata and tensors a block has; the arithmetic comes from the shared
+ * building blocks unless it overrides them. Binding borrows the mapped file; packing then
+ * replaces the matrices that the kernels want in another layout by owned copies. */
 #pragma once
 
 #include "coordinator/model/model.h"
 #include "proto/base/arena.h"
 
 /* Limits of what metadata may say: an order of magnitude above any published model, low enough
- * that products of three of them fit 64 bits. Tensor shapes are checked against the file besides. */
+ * that products of three of them fit 64 bits. Tensor shapes are checked against the file
+ * besides. */
 #define MODEL_N_BLOCK_MAX 1024
 #define MODEL_N_EMBD_MAX (1u << 17)
 #define MODEL_N_FF_MAX (1u << 20)
@@ -135,9 +136,10 @@ struct model_keys {
     const char *arch; /* prefix of the keys */
 };
 
-/* Each reads "ARCH.suffix": 1 and the value, 0 when it is not there (value untouched; ERR_BAD_INPUT
- * when required), ERR_BAD_INPUT outside min..max or of another type. u32 also takes an array with one
- * entry per block when all entries are equal; ERR_UNSUPPORTED when they are not. */
+/* Each reads "ARCH.suffix": 1 and the value, 0 when it is not there (value untouched;
+ * ERR_BAD_INPUT when required), ERR_BAD_INPUT outside min..max or of another type. u32 also
+ * takes an array with one entry per block when all entries are equal; ERR_UNSUPPORTED when they
+ * are not. */
 int model_key_u32(const struct model_keys *keys, const char *suffix, enum model_need need,
         uint32_t min, uint32_t max, uint32_t *value, struct err *err);
 int model_key_f64(const struct model_keys *keys, const char *suffix, enum model_need need,
@@ -149,6 +151,10 @@ int model_read_architecture(const struct gguf *gguf, char *out, size_t n_out, st
 
 /* The keys that all architectures share; arch->read() completes them. */
 int model_hparams_read(const struct model_keys *keys, struct model_hparams *hp, struct err *err);
+
+/* expert_gating_func, for architectures that read it. */
+int model_read_gating(const struct model_keys *keys, enum model_gating if_absent,
+        enum model_gating *gating, struct err *err);
 
 /* What has to fit together once all is read. */
 int model_hparams_check(const struct model_hparams *hp, struct err *err);
@@ -253,7 +259,8 @@ struct model_arch {
 };
 
 extern const struct model_arch model_arch_llama, model_arch_qwen2, model_arch_qwen2moe,
-        model_arch_qwen3, model_arch_qwen3moe, model_arch_olmoe, model_arch_glm4moe;
+        model_arch_qwen3, model_arch_qwen3moe, model_arch_olmoe, model_arch_glm4moe,
+        model_arch_minimax_m2;
 
 /* Reads and binds without repacking. dry: for summaries, the model cannot compute. The binder stays
  * with the caller; model_free() frees the model. */
@@ -303,8 +310,8 @@ uint32_t model_act_need(const struct kern_mat *mat);
 void model_act_make(const struct model *model, struct model_act *act, uint32_t n_rows,
         uint32_t n_in, const float *rows, const float *norm, float eps, uint32_t need);
 
-/* One product of a loop: y = W x, then + bias, then added to `add_to` (same stride as y). With w2 it
- * is a gated FFN: y2 = W2 x (+ bias2), then y = glu(y, y2). */
+/* One product of a loop: y = W x, then + bias, then added to `add_to` (same stride as y). With
+ * w2 it is a gated FFN: y2 = W2 x (+ bias2), then y = glu(y, y2). */
 struct model_product {
     const struct kern_mat *w, *w2;
     const float *bias, *bias2;
@@ -324,8 +331,8 @@ void model_multiply(const struct model *model, const struct model_act *act, uint
 void model_attention(const struct model *model, struct model_work *work,
         const struct model_batch *batch, uint32_t layer);
 
-/* y = ffn(narrow rows), added to add_to where it is not NULL. The forms of `narrow` that gate and up
- * need are there. */
+/* y = ffn(narrow rows), added to add_to where it is not NULL. The forms of `narrow` that gate
+ * and up need are there. */
 void model_ffn_run(const struct model *model, struct model_work *work, const struct model_ffn *ffn,
         uint32_t n_rows, float *y, float *add_to);
 

@@ -84,7 +84,7 @@ static int find(struct model_binder *b, uint32_t layer, const char *name, enum m
     if (!t && need == MODEL_OPTIONAL) return 0;
     if (!t) {
         err_set(err, ERR_BAD_INPUT, "tensor %s is missing", full);
-        return err_hint(err, "the file is incomplete or was made for another program; get it again");
+        return err_hint(err, "the file is incomplete, or made for another program; get it again");
     }
 
     for (uint32_t i = 0; i < 4; i++)

@@ -1,9 +1,10 @@
 /* model_blocks.c - the arithmetic that blocks of most architectures share.
  * Owns: nothing. Does not: decide on experts. Runs on: the thread of the batch, with the pool.
  *
- * A pool loop costs some microseconds of waking, so a block has few: one for q, k and v together, one
- * for attention, one for its output with the residual added, one for gate, up and their activation,
- * one for down. What lies between is per row, and stays on this thread while rows are few. */
+ * A pool loop costs some microseconds of waking, so a block has few: one for q, k and v
+ * together, one for attention, one for its output with the residual added, one for gate, up and
+ * their activation, one for down. What lies between is per row, and stays on this thread while
+ * rows are few. */
 #include "coordinator/model/model_arch.h"
 
 #include <math.h>
@@ -123,8 +124,8 @@ void model_attention(const struct model *model, struct model_work *work,
     uint64_t n_placed = (uint64_t)n_rows * (a->q.n_out + a->k.n_out + a->v.n_out);
     model_run(model, n_rows, n_placed * 4, place_rows, &loop);
 
-    /* Few rows and heads on many threads: query heads that share keys part too, which reads the keys
-     * more than once but by several cores. */
+    /* Few rows and heads on many threads: query heads that share keys part too, which reads the
+     * keys more than once but by several cores. */
     uint32_t n_items = n_rows * hp->n_head_kv, n_group = hp->n_head / hp->n_head_kv;
     uint32_t n_threads = pool_n_threads(model->pool);
     if (n_items < n_threads) loop.n_split = (n_threads + n_items - 1) / n_items;

@@ -1,8 +1,9 @@
 /* model_glm4moe.c - glm4moe: GLM-4.5, 4.5-Air, 4.6, 4.7.
  *
- * Half-rotary heads in split pairs, q/k/v biases, optional norms per head; leading dense blocks, then
- * sigmoid routing with a selection bias and one ungated shared expert; NextN blocks at the end.
- * Source: the Glm4Moe model of the transformers library and the GGUF files of GLM-4.5 and later. */
+ * Half-rotary heads in split pairs, q/k/v biases, optional norms per head; leading dense
+ * blocks, then sigmoid routing with a selection bias and one ungated shared expert; NextN
+ * blocks at the end. Source: the Glm4Moe model of the transformers library and the GGUF files
+ * of GLM-4.5 and later. */
 #include "coordinator/model/model_arch.h"
 
 static int read(const struct model_keys *keys, struct model_hparams *hp, struct err *err) {
@@ -22,14 +23,8 @@ static int read(const struct model_keys *keys, struct model_hparams *hp, struct 
         return err_set(err, ERR_BAD_INPUT, "%u shared experts of width %u", n_shared, hp->n_ff_exp);
     hp->n_ff_shexp = n_shared * hp->n_ff_exp;
 
-    uint32_t gating = 0;
-    rc = model_key_u32(keys, "expert_gating_func", MODEL_OPTIONAL, 0, 4, &gating, err);
+    rc = model_read_gating(keys, MODEL_GATING_SIGMOID, &hp->router.gating, err);
     if (rc < 0) return rc;
-    if (gating == 4)
-        return err_set(err, ERR_UNSUPPORTED,
-                "routing by the root of softplus (%s.expert_gating_func 4) is not supported yet",
-                keys->arch);
-    hp->router.gating = gating ? (enum model_gating)gating : MODEL_GATING_SIGMOID;
     return model_key_bool(keys, "expert_weights_norm", &hp->router.renormalise, err);
 }
 

@@ -1,7 +1,6 @@
-/* model_hparams.c - hyper-parameters from metadata.
- * Owns: nothing. Does not: look at tensors, except for the length of the vocabulary. Runs on: the
- * loading thread. Nothing is believed without a range; what one architecture needs beyond the common
- * keys is in its own file. */
+/* model_hparams.c - hyper-parameters from metadata. Owns: nothing. Does not: look at tensors,
+ * except for the length of the vocabulary. Runs on: the loading thread. Nothing is believed
+ * without a range; what one architecture needs beyond the common keys is in its own file. */
 #include "coordinator/model/model_arch.h"
 
 #include "proto/base/checked.h"
@@ -191,6 +190,19 @@ static int read_router(const struct model_keys *keys, struct model_hparams *hp, 
     return 0;
 }
 
+int model_read_gating(const struct model_keys *keys, enum model_gating if_absent,
+        enum model_gating *gating, struct err *err) {
+    uint32_t value = 0;
+    int rc = model_key_u32(keys, "expert_gating_func", MODEL_OPTIONAL, 0, 4, &value, err);
+    if (rc < 0) return rc;
+    if (value == 4)
+        return err_set(err, ERR_UNSUPPORTED,
+                "routing by the root of softplus (%s.expert_gating_func 4) is not supported yet",
+                keys->arch);
+    *gating = value ? (enum model_gating)value : if_absent;
+    return 0;
+}
+
 /* The length of the token list, or what the metadata says, or 0. */
 static int read_vocab(const struct model_keys *keys, struct model_hparams *hp, struct err *err) {
     struct gguf_array tokens;
@@ -203,8 +215,8 @@ static int read_vocab(const struct model_keys *keys, struct model_hparams *hp, s
 
     /* The list wins: vocab_size is what the original configuration said, before padding. */
     if (tokens.n == 0 || tokens.n > MODEL_N_VOCAB_MAX)
-        return err_set(err, ERR_BAD_INPUT, "a vocabulary of %" PRIu64 " tokens; 1 to %u are possible",
-                tokens.n, MODEL_N_VOCAB_MAX);
+        return err_set(err, ERR_BAD_INPUT,
+                "a vocabulary of %" PRIu64 " tokens; 1 to %u are possible", tokens.n, MODEL_N_VOCAB_MAX);
     hp->n_vocab = (uint32_t)tokens.n;
     return 0;
 }
@@ -237,8 +249,9 @@ int model_hparams_check(const struct model_hparams *hp, struct err *err) {
                 hp->n_dim_k);
     if (r->n_expert == 0) {
         if (hp->n_ff == 0)
-            return err_set(err, ERR_BAD_INPUT, "the file says neither the width of the feed-forward "
-                                               "layers (feed_forward_length) nor a number of experts");
+            return err_set(err, ERR_BAD_INPUT,
+                    "the file says neither the width of the feed-forward layers "
+                    "(feed_forward_length) nor a number of experts");
         return 0;
     }
     if (hp->n_ff_exp == 0)

@@ -1,9 +1,9 @@
 /* model_llama.c - llama: Llama 1 to 3, Mistral, SmolLM2 and others alike; Mixtral (with experts).
  *
- * Rotation of neighbouring pairs (the converter has reordered the rows of q and k), optional biases,
- * Llama-3 frequency divisors as a tensor. A block has experts when it has a router; Mixtral
- * renormalises the weights of the chosen experts. Source: Touvron et al. 2023, Jiang et al. 2024
- * ("Mixtral of Experts"), and GGUF files of these models. */
+ * Rotation of neighbouring pairs (the converter has reordered the rows of q and k), optional
+ * biases, Llama-3 frequency divisors as a tensor. A block has experts when it has a router;
+ * Mixtral renormalises the weights of the chosen experts. Source: Touvron et al. 2023, Jiang et
+ * al. 2024 ("Mixtral of Experts"), and GGUF files of these models. */
 #include "coordinator/model/model_arch.h"
 
 static int read(const struct model_keys *keys, struct model_hparams *hp, struct err *err) {

@@ -1,7 +1,7 @@
-/* model_pack.c - gives the matrices kept here the layout that the kernels want.
- * Owns: nothing; the copies belong to the model. Does not: touch the routed experts. Runs on: the
- * loading thread, repacking on the pool. The mapped pages are released as soon as their copy stands,
- * so that loading needs little more memory than the copies. */
+/* model_pack.c - gives the matrices kept here the layout that the kernels want. Owns: nothing;
+ * the copies belong to the model. Does not: touch the routed experts. Runs on: the loading
+ * thread, repacking on the pool. The mapped pages are released as soon as their copy stands, so
+ * that loading needs little more memory than the copies. */
 #include "coordinator/model/model_arch.h"
 
 #include "proto/base/checked.h"

@@ -1,16 +1,16 @@
 /* model_qwen.c - qwen2, qwen2moe, qwen3, qwen3moe.
  *
- * Rotation of split pairs over whole heads. The second generation has biases on q, k and v and, with
- * experts, a shared one behind a sigmoid gate and weights that are not renormalised; the third has
- * norms per head instead, no shared expert, and renormalises. Source: the Qwen2 and Qwen3 technical
- * reports (2024, 2025) and the GGUF files of these models. */
+ * Rotation of split pairs over whole heads. The second generation has biases on q, k and v and,
+ * with experts, a shared one behind a sigmoid gate and weights that are not renormalised; the
+ * third has norms per head instead, no shared expert, and renormalises. Source: the Qwen2 and
+ * Qwen3 technical reports (2024, 2025) and the GGUF files of these models. */
 #include "coordinator/model/model_arch.h"
 
 static int read_dense(const struct model_keys *keys, struct model_hparams *hp, struct err *err) {
     hp->rope.kind = KERN_ROPE_NEOX;
     if (hp->router.n_expert > 0)
-        return err_set(err, ERR_BAD_INPUT, "architecture %s has no experts, but %s.expert_count is %u",
-                keys->arch, keys->arch, hp->router.n_expert);
+        return err_set(err, ERR_BAD_INPUT,
+                "architecture %s has no experts, but %s.expert_count is %u", keys->arch, keys->arch, hp->router.n_expert);
     return 0;
 }
 

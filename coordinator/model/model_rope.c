@@ -42,7 +42,8 @@ static int read_yarn(const struct model_keys *keys, const struct model_hparams *
 
     int rc = model_key_f64(keys, "rope.scaling.yarn_ext_factor", MODEL_OPTIONAL, -1, 1, &ext, err);
     if (rc < 0) return rc;
-    rc = model_key_f64(keys, "rope.scaling.yarn_attn_factor", MODEL_OPTIONAL, 1e-3, 1e3, &attn, err);
+    rc = model_key_f64(keys, "rope.scaling.yarn_attn_factor", MODEL_OPTIONAL, 1e-3, 1e3, &attn,
+            err);
     if (rc < 0) return rc;
     rc = model_key_f64(keys, "rope.scaling.yarn_beta_fast", MODEL_OPTIONAL, 1e-3, 1e6,
             &rope->beta_fast, err);

@@ -1,6 +1,6 @@
-/* model_summary.c - what can be said of a model file without loading it.
- * Owns: nothing. Does not: need the architecture to be supported: sizes come from the tensors' names
- * and from keys that all architectures share. Runs on: any thread. */
+/* model_summary.c - what can be said of a model file without loading it. Owns: nothing. Does
+ * not: need the architecture to be supported: sizes come from the tensors' names and from keys
+ * that all architectures share. Runs on: any thread. */
 #include "coordinator/model/model_arch.h"
 
 #include "proto/base/checked.h"
@@ -90,7 +90,8 @@ static void read_usual_keys(const struct model_keys *keys, struct model_shape *s
     (void)model_key_u32(keys, "block_count", MODEL_OPTIONAL, 1, MODEL_N_BLOCK_MAX, &n_block, NULL);
     (void)model_key_u32(keys, "nextn_predict_layers", MODEL_OPTIONAL, 0, n_block, &s->n_mtp, NULL);
     s->n_layer = n_block - s->n_mtp;
-    (void)model_key_u32(keys, "context_length", MODEL_OPTIONAL, 1, INT32_MAX, &s->n_ctx_train, NULL);
+    (void)model_key_u32(keys, "context_length", MODEL_OPTIONAL, 1, INT32_MAX, &s->n_ctx_train,
+            NULL);
     (void)model_key_u32(keys, "embedding_length", MODEL_OPTIONAL, 1, MODEL_N_EMBD_MAX, &s->n_embd,
             NULL);
     (void)model_key_u32(keys, "attention.head_count", MODEL_OPTIONAL, 1, MODEL_N_HEAD_MAX,

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Multiply-adds worth waking another thread for: some microseconds of work, as a wake-up takes. */
-#define TASK_MACS 65536
+#define TASK_MACS 131072
 
 /* Pieces per thread, so that a thread which lost its core holds up little. */
 #define TASKS_PER_THREAD 4
@@ -291,7 +291,8 @@ static void embed_rows(void *arg, uint32_t begin, uint32_t end, uint32_t thread)
     struct model_work *w = loop->work;
     uint32_t n_pairs = m->rope.n_rot / 2;
     size_t d = m->hp.n_embd;
-    const struct gguf_tensor *table = loop->mtp && loop->mtp->mtp.embd ? loop->mtp->mtp.embd : m->embd;
+    const struct gguf_tensor *own = loop->mtp ? loop->mtp->mtp.embd : NULL;
+    const struct gguf_tensor *table = own ? own : m->embd;
     uint64_t row_bytes = dtype_row_bytes(table->type, d);
     (void)thread;
 

@@ -1,7 +1,7 @@
 /* model_walk.h - runs a model in the plainest way: one file, one thread of control, experts here.
  *
- * The slow twin of engine, dispatch and worker: tests compare with it. Routing is written again from
- * the fact sheets' steps, independent of coordinator/moe. Aborts on failure: tests only. */
+ * The slow twin of engine, dispatch and worker: tests compare with it. Routing is written again
+ * from the fact sheets' steps, independent of coordinator/moe. Aborts on failure: tests only. */
 #pragma once
 
 #include "coordinator/model/model.h"
@@ -27,8 +27,8 @@ int model_walk_load(struct model_walk *walk, struct gguf *gguf, const struct ker
         uint32_t n_threads, struct err *err);
 void model_walk_close(struct model_walk *walk);
 
-/* Where the chosen experts of every row go: chosen[moe block][n_total][k], each row at its position,
- * ascending. */
+/* Where the chosen experts of every row go: chosen[moe block][n_total][k], each row at its
+ * position, ascending. */
 struct model_walk_routes {
     int16_t *chosen;
     uint32_t n_total;

@@ -1,5 +1,6 @@
 /* model_demo_test.c - the demo model, in Q4_K and friends, is as good as its exact weights.
- * Reference: shared/models/demo/expected.json, made with dequantised weights and float activations. */
+ * Reference: shared/models/demo/expected.json, made with dequantised weights and float
+ * activations. */
 #include "tests/support/model_walk.h"
 
 #include <math.h>
@@ -33,7 +34,8 @@ static int make(void **state) {
     assert_non_null(d);
     *state = d;
 
-    (void)snprintf(path, sizeof path, "%s/models/demo/expected.json", shared ? shared : "../shared");
+    (void)snprintf(path, sizeof path, "%s/models/demo/expected.json",
+            shared ? shared : "../shared");
     d->expected = json_load_file(path, 0, NULL);
     (void)snprintf(path, sizeof path, "%s/models/demo/potluck-demo.gguf",
             shared ? shared : "../shared");
@@ -102,8 +104,9 @@ static double nll(const float *logits, uint32_t n, int32_t token) {
     return top + log(sum) - logits[token];
 }
 
-/* The text is longer than the model's training windows, where 8-bit activations move single tokens by
- * tenths: half a percent either way is noise (another rounding, as of an f16 cache, gives another). */
+/* The text is longer than the model's training windows, where 8-bit activations move single
+ * tokens by tenths: half a percent either way is noise (another rounding, as of an f16 cache,
+ * gives another). */
 static void perplexity_is_within_one_percent(void **state) {
     struct demo *d = *state;
     uint32_t v = model_shape(d->walk.model)->n_vocab;
@@ -120,8 +123,8 @@ static void perplexity_is_within_one_percent(void **state) {
     if (!(fabs(exp(mean) / exp(want) - 1) < 0.01)) fail_msg("nll %g, expected %g", mean, want);
 }
 
-/* Teacher-forced: every greedy token with a clear lead is ours too, and drafts are accepted as often
- * as with the exact model. */
+/* Teacher-forced: every greedy token with a clear lead is ours too, and drafts are accepted as
+ * often as with the exact model. */
 static void greedy_answers_and_first_drafts_agree(void **state) {
     struct demo *d = *state;
     uint32_t v = model_shape(d->walk.model)->n_vocab, n_hits = 0, n_drafts = 0;

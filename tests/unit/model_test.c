@@ -438,6 +438,7 @@ int main(void) {
             LOGITS("qwen3moe-q4q5"),
             LOGITS("qwen3moe-mxfp4"),
             LOGITS("olmoe"),
+            LOGITS("minimax-m2"),
             cmocka_unit_test(every_kernel_table_and_thread_count_gives_the_same_bits),
             cmocka_unit_test(rows_of_two_sessions_do_not_see_each_other),
             cmocka_unit_test(positions_can_be_written_again),
