@@ -39,8 +39,8 @@ static uint8_t *put_bytes(uint8_t *to, const struct block_rows *b, size_t at, si
     return to;
 }
 
-/* Turns the fifth bits of a 32-element block, bit i for element i, into the chunk whose byte j holds
- * at bit k that of element 4k + j, so that one shift brings four of them into place. */
+/* Turns the fifth bits of a 32-element block, bit i for element i, into the chunk whose byte j
+ * holds at bit k that of element 4k + j, so that one shift brings four of them into place. */
 static void put_fifth_bits(uint8_t *to, const struct block_rows *b, size_t at) {
     for (size_t r = 0; r < R16_ROWS; r++) {
         const uint8_t *p = b->row[r] + at;
@@ -138,19 +138,19 @@ static void put_block_256(enum dtype type, const struct block_rows *b, uint8_t *
 
 const struct r16_shape *r16_shape_of(enum dtype type) {
     static const struct r16_shape shapes[DT_COUNT] = {
-        [DT_Q4_0] = {32, 18, 32, 256},
-        [DT_Q4_1] = {32, 20, 64, 256},
-        [DT_Q5_0] = {32, 22, 32, 320},
-        [DT_Q5_1] = {32, 24, 64, 320},
-        [DT_Q8_0] = {32, 34, 32, 512},
-        [DT_IQ4_NL] = {32, 18, 32, 256},
-        [DT_MXFP4] = {32, 17, 16, 256},
-        [DT_Q2_K] = {256, 84, 320, 1024},
-        [DT_Q3_K] = {256, 110, 288, 1536},
-        [DT_Q4_K] = {256, 144, 320, 2048},
-        [DT_Q5_K] = {256, 176, 320, 2560},
-        [DT_Q6_K] = {256, 210, 288, 3072},
-        [DT_IQ4_XS] = {256, 136, 160, 2048},
+            [DT_Q4_0] = {32, 18, 32, 256},
+            [DT_Q4_1] = {32, 20, 64, 256},
+            [DT_Q5_0] = {32, 22, 32, 320},
+            [DT_Q5_1] = {32, 24, 64, 320},
+            [DT_Q8_0] = {32, 34, 32, 512},
+            [DT_IQ4_NL] = {32, 18, 32, 256},
+            [DT_MXFP4] = {32, 17, 16, 256},
+            [DT_Q2_K] = {256, 84, 320, 1024},
+            [DT_Q3_K] = {256, 110, 288, 1536},
+            [DT_Q4_K] = {256, 144, 320, 2048},
+            [DT_Q5_K] = {256, 176, 320, 2560},
+            [DT_Q6_K] = {256, 210, 288, 3072},
+            [DT_IQ4_XS] = {256, 136, 160, 2048},
     };
     if ((unsigned)type >= DT_COUNT || shapes[type].block_elems == 0) return NULL;
     return &shapes[type];
@@ -183,9 +183,8 @@ void r16_repack(enum dtype type, uint32_t n_in, uint32_t n_out, uint32_t row0, u
         for (size_t block = 0; block < n_blocks; block++) {
             struct block_rows b;
             for (uint32_t r = 0; r < R16_ROWS; r++)
-                b.row[r] = first + r < n_out
-                        ? rows + r * row_bytes + block * shape->block_bytes
-                        : zero_block;
+                b.row[r] = first + r < n_out ? rows + r * row_bytes + block * shape->block_bytes
+                                             : zero_block;
             if (shape->block_elems == 32)
                 put_block_32(type, &b, head, quants);
             else

@@ -15,8 +15,8 @@
  *   Q3_K Q6_K              d, sc i8[16][16]
  *   Q4_K Q5_K              d, dmin, sc u8[8][16], mn u8[4][16][2] (pairs of neighbours)
  *
- * Chunks: Q4_0 Q4_1 IQ4_NL MXFP4: qs 0..3. Q5_0 Q5_1: qs 0..3, then one chunk whose byte j has at bit
- * k the fifth bit of element 4k + j. Q8_0: qs 0..7. Q2_K: qs 0..15. Q3_K: qs 0..15, hmask 0..7.
+ * Chunks: Q4_0 Q4_1 IQ4_NL MXFP4: qs 0..3. Q5_0 Q5_1: qs 0..3, then one chunk whose byte j has at
+ * bit k the fifth bit of element 4k + j. Q8_0: qs 0..7. Q2_K: qs 0..15. Q3_K: qs 0..15, hmask 0..7.
  * Q4_K IQ4_XS: qs 0..31. Q5_K: qs 0..31, qh 0..7. Q6_K: ql 0..31, qh 0..15.
  *
  * Pure functions, any thread. */

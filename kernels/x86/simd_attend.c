@@ -10,19 +10,20 @@
 
 #include "kernels/x86/simd_lanes.h"
 
-/* Query heads that share one pass over keys or values, positions scored together (their product is a
- * multiple of 4), and value registers of lanes a head. */
+/* Query heads that share one pass over keys or values, positions scored together, and registers of
+ * lanes a head that values are summed in; the _ONE ones for a single head. */
 #if defined(__AVX512F__)
 #define QUERIES 4
 #define POSITIONS 4
 #define CHUNK 4
+#define CHUNK_ONE 8
 #else
 #define QUERIES 2
 #define POSITIONS 2
 #define CHUNK 2
+#define CHUNK_ONE 4
 #endif
 #define POSITIONS_ONE 4
-#define CHUNK_ONE 4
 
 /* The running softmax of one query head, and what its last tile is merged with. */
 struct query {
@@ -31,69 +32,74 @@ struct query {
     float p[KERN_ATTN_TILE];    /* scores, then weights; by position within the tile */
 };
 
-/* Sixteen elements of a cache row of n elements, from element i; the last ones padded with zeros. */
+/* Sixteen elements of a cache row of n elements, from element i. */
 INLINE struct lanes load_row(enum dtype type, const uint8_t *row, size_t n, size_t i) {
     if (type == DT_Q8_0) {
         float d;
         memcpy(&d, row + n + i / 32 * sizeof d, sizeof d);
         return ln_mul(ln_load_i8(row + i), ln_set1(d));
     }
-    size_t elem = type == DT_F32 ? 4 : 2;
-    const uint8_t *p = row + i * elem;
-    uint8_t padded[64];
-    if (i + 16 > n) {
-        memset(padded, 0, sizeof padded);
-        memcpy(padded, p, (n - i) * elem);
-        p = padded;
-    }
-    return type == DT_F32 ? ln_load((const float *)(const void *)p) : ln_load_f16(p);
+    if (type == DT_F16) return ln_load_f16(row + 2 * i);
+    return ln_load((const float *)(const void *)(row + 4 * i));
 }
 
-/* q . k of n_q heads and n_pos positions from j, all at once. */
+/* The same for the last elements where they are fewer than sixteen, padded with zeros. Rows of Q8_0
+ * have none. */
+INLINE struct lanes load_row_end(enum dtype type, const uint8_t *row, size_t n, size_t i) {
+    size_t elem = type == DT_F32 ? 4 : 2;
+    uint8_t padded[64] = {0};
+    memcpy(padded, row + i * elem, (n - i) * elem);
+    return type == DT_F32 ? ln_load((const float *)(const void *)padded) : ln_load_f16(padded);
+}
+
+/* Sums of products to scores: p[h][j..] of n_q heads and n_pos positions. */
+INLINE void put_scores(struct lanes (*acc)[EACH_MAX], int n_q, int n_pos, float scale,
+        struct query *queries, uint32_t j) {
+    const __m128 scales = _mm_set1_ps(scale);
+    uint32_t at = j % KERN_ATTN_TILE;
+    if (n_pos == 4) {
+        EACH(h, n_q, {
+            __m128 sums = ln_sum4(acc[h][0], acc[h][1], acc[h][2], acc[h][3]);
+            _mm_storeu_ps(queries[h].p + at, _mm_mul_ps(sums, scales));
+        });
+    } else if (n_q == 2 && n_pos == 2) {
+        __m128 sums = ln_sum4(acc[0][0], acc[0][1], acc[1][0], acc[1][1]);
+        sums = _mm_mul_ps(sums, scales);
+        _mm_storel_pi((__m64 *)(void *)(queries[0].p + at), sums);
+        _mm_storeh_pi((__m64 *)(void *)(queries[1].p + at), sums);
+    } else {
+        EACH(h, n_q, EACH(pos, n_pos, queries[h].p[at + pos] = ln_sum(acc[h][pos]) * scale));
+    }
+}
+
+/* The scores of n_q heads from first_q and n_pos positions from j, all at once. */
 INLINE void score(enum dtype type, const struct kern_attn *attn, size_t k_bytes, uint32_t first_q,
         int n_q, uint32_t j, int n_pos, struct query *queries) {
     const uint8_t *k = (const uint8_t *)attn->k + j * k_bytes;
     const float *q = attn->q + first_q * attn->q_stride;
-    size_t n = attn->n_dim_k, full = n / 16 * 16;
-    struct lanes acc[QUERIES * POSITIONS_ONE];
-    UNROLL
-    for (int a = 0; a < n_q * n_pos; a++)
-        acc[a] = ln_zero();
+    size_t n = attn->n_dim_k, full = n / 16 * 16, q_stride = attn->q_stride;
+    struct lanes acc[EACH_MAX][EACH_MAX];
+    EACH(h, n_q, EACH(pos, n_pos, acc[h][pos] = ln_zero()));
     for (size_t i = 0; i < full; i += 16) {
-        struct lanes key[POSITIONS_ONE];
-        UNROLL
-        for (int pos = 0; pos < n_pos; pos++)
-            key[pos] = load_row(type, k + (size_t)pos * k_bytes, n, i);
-        UNROLL
-        for (int h = 0; h < n_q; h++) {
-            struct lanes x = ln_load(q + (size_t)h * attn->q_stride + i);
-            UNROLL
-            for (int pos = 0; pos < n_pos; pos++)
-                acc[h * n_pos + pos] = ln_fma(x, key[pos], acc[h * n_pos + pos]);
-        }
+        struct lanes key[EACH_MAX];
+        EACH(pos, n_pos, key[pos] = load_row(type, k + pos * k_bytes, n, i));
+        EACH(h, n_q, {
+            struct lanes x = ln_load(q + h * q_stride + i);
+            EACH(pos, n_pos, acc[h][pos] = ln_fma(x, key[pos], acc[h][pos]));
+        });
     }
-    if (full < n) {
-        UNROLL
-        for (int a = 0; a < n_q * n_pos; a++) {
-            const uint8_t *row = k + (size_t)(a % n_pos) * k_bytes;
-            struct lanes x = ln_load_first(q + (size_t)(a / n_pos) * attn->q_stride + full, n - full);
-            struct lanes sum = ln_fma(x, load_row(type, row, n, full), acc[a]);
-            acc[a] = ln_keep_after(sum, n - full, acc[a]);
-        }
+    if (type != DT_Q8_0 && full < n) {
+        struct lanes key[EACH_MAX];
+        EACH(pos, n_pos, key[pos] = load_row_end(type, k + pos * k_bytes, n, full));
+        EACH(h, n_q, {
+            struct lanes x = ln_load_first(q + h * q_stride + full, n - full);
+            EACH(pos, n_pos, {
+                struct lanes sum = ln_fma(x, key[pos], acc[h][pos]);
+                acc[h][pos] = ln_keep_after(sum, n - full, acc[h][pos]);
+            });
+        });
     }
-    float sums[QUERIES * POSITIONS_ONE];
-    UNROLL
-    for (int a = 0; a < n_q * n_pos; a += 4) {
-        if (n_q * n_pos % 4 == 0)
-            _mm_storeu_ps(sums + a, ln_sum4(acc[a], acc[a + 1], acc[a + 2], acc[a + 3]));
-        else
-            for (int b = a; b < n_q * n_pos; b++)
-                sums[b] = ln_sum(acc[b]);
-    }
-    UNROLL
-    for (int a = 0; a < n_q * n_pos; a++)
-        queries[first_q + (uint32_t)(a / n_pos)].p[(j + (uint32_t)(a % n_pos)) % KERN_ATTN_TILE] =
-                sums[a] * attn->scale;
+    put_scores(acc, n_q, n_pos, attn->scale, queries + first_q, j);
 }
 
 INLINE void score_tile(enum dtype type, const struct kern_attn *attn, size_t k_bytes, uint32_t j0,
@@ -124,8 +130,8 @@ static void merge_scales(struct query *query, float m_tile, float l_tile) {
     query->m = max;
 }
 
-/* Scores to weights. Positions that are not visible hold -infinity and become weights of zero, which
- * change no lane of the sum. */
+/* Scores to weights. Positions that are not visible hold -infinity and become weights of zero,
+ * which change no lane of the sum. */
 static void weigh_tile(struct query *query, bool first_tile) {
     struct lanes max = ln_load(query->p), sum = ln_zero();
     for (size_t i = 16; i < KERN_ATTN_TILE; i += 16)
@@ -145,66 +151,75 @@ static void weigh_tile(struct query *query, bool first_tile) {
     }
 }
 
-/* The weighted values of n_q heads, n_chunk registers from element i on, merged into the results. */
+/* One register of a tile's weighted values, merged into the result at out: n elements. */
+INLINE void merge_values(
+        struct lanes sum, const struct query *query, bool first_tile, float *out, size_t n) {
+    if (!first_tile) {
+        struct lanes scaled = ln_mul(sum, ln_set1(query->new_scale));
+        sum = ln_fma(ln_load_first(out, n), ln_set1(query->old_scale), scaled);
+    }
+    ln_store_first(out, sum, n);
+}
+
+/* The weighted values of n_q heads, n_chunk full registers from element i on. */
 INLINE void add_values(enum dtype type, const struct kern_attn *attn, size_t v_bytes,
         uint32_t first_q, int n_q, size_t i, int n_chunk, uint32_t j0, uint32_t j1,
         const struct query *queries) {
-    const uint8_t *v = (const uint8_t *)attn->v;
+    const uint8_t *v = (const uint8_t *)attn->v + j0 * v_bytes;
     const struct query *query = queries + first_q;
-    struct lanes acc[QUERIES][CHUNK_ONE];
-    UNROLL
-    for (int h = 0; h < n_q; h++)
-        UNROLL
-        for (int c = 0; c < n_chunk; c++)
-            acc[h][c] = ln_zero();
+    size_t n = attn->n_dim_v;
+    struct lanes acc[EACH_MAX][EACH_MAX];
+    EACH(h, n_q, EACH(c, n_chunk, acc[h][c] = ln_zero()));
+    for (uint32_t at = j0 % KERN_ATTN_TILE, end = at + (j1 - j0); at < end; at++, v += v_bytes) {
+        struct lanes value[EACH_MAX];
+        EACH(c, n_chunk, value[c] = load_row(type, v, n, i + 16 * c));
+        EACH(h, n_q, {
+            struct lanes p = ln_set1(query[h].p[at]);
+            EACH(c, n_chunk, acc[h][c] = ln_fma(p, value[c], acc[h][c]));
+        });
+    }
+    EACH(h, n_q, {
+        float *out = attn->out + (first_q + h) * attn->out_stride + i;
+        EACH(c, n_chunk, merge_values(acc[h][c], &query[h], j0 == attn->first, out + 16 * c, 16));
+    });
+}
+
+/* The same for the last n - i < 16 elements of one head. */
+INLINE void add_values_end(enum dtype type, const struct kern_attn *attn, size_t v_bytes,
+        uint32_t h, size_t i, uint32_t j0, uint32_t j1, const struct query *queries) {
+    const uint8_t *v = (const uint8_t *)attn->v;
+    struct lanes acc = ln_zero();
     for (uint32_t j = j0; j < j1; j++) {
-        struct lanes value[CHUNK_ONE];
-        UNROLL
-        for (int c = 0; c < n_chunk; c++)
-            value[c] = load_row(type, v + j * v_bytes, attn->n_dim_v, i + (size_t)c * 16);
-        UNROLL
-        for (int h = 0; h < n_q; h++) {
-            struct lanes p = ln_set1(query[h].p[j % KERN_ATTN_TILE]);
-            UNROLL
-            for (int c = 0; c < n_chunk; c++)
-                acc[h][c] = ln_fma(p, value[c], acc[h][c]);
-        }
+        struct lanes value = load_row_end(type, v + j * v_bytes, attn->n_dim_v, i);
+        acc = ln_fma(ln_set1(queries[h].p[j % KERN_ATTN_TILE]), value, acc);
     }
-    bool first_tile = j0 == attn->first;
-    UNROLL
-    for (int h = 0; h < n_q; h++) {
-        float *out = attn->out + (first_q + (uint32_t)h) * attn->out_stride;
-        UNROLL
-        for (int c = 0; c < n_chunk; c++) {
-            size_t at = i + (size_t)c * 16;
-            size_t n = attn->n_dim_v - at < 16 ? attn->n_dim_v - at : 16;
-            struct lanes o = acc[h][c];
-            if (!first_tile) {
-                struct lanes scaled = ln_mul(o, ln_set1(query[h].new_scale));
-                o = ln_fma(ln_load_first(out + at, n), ln_set1(query[h].old_scale), scaled);
-            }
-            ln_store_first(out + at, o, n);
-        }
-    }
+    float *out = attn->out + h * attn->out_stride + i;
+    merge_values(acc, &queries[h], j0 == attn->first, out, attn->n_dim_v - i);
 }
 
 INLINE void value_tile(enum dtype type, const struct kern_attn *attn, size_t v_bytes, uint32_t j0,
         uint32_t j1, const struct query *queries) {
+    size_t full = attn->n_dim_v / 16 * 16;
     uint32_t h = 0;
     for (; h + QUERIES <= attn->n_q; h += QUERIES) {
         size_t i = 0;
-        for (; i + 16 * CHUNK <= attn->n_dim_v; i += 16 * CHUNK)
+        for (; i + 16 * CHUNK <= full; i += 16 * CHUNK)
             add_values(type, attn, v_bytes, h, QUERIES, i, CHUNK, j0, j1, queries);
-        for (; i < attn->n_dim_v; i += 16)
+        for (; i < full; i += 16)
             add_values(type, attn, v_bytes, h, QUERIES, i, 1, j0, j1, queries);
     }
     for (; h < attn->n_q; h++) {
         size_t i = 0;
-        for (; i + 16 * CHUNK_ONE <= attn->n_dim_v; i += 16 * CHUNK_ONE)
+        for (; i + 16 * CHUNK_ONE <= full; i += 16 * CHUNK_ONE)
             add_values(type, attn, v_bytes, h, 1, i, CHUNK_ONE, j0, j1, queries);
-        for (; i < attn->n_dim_v; i += 16)
+        for (; i + 16 * CHUNK <= full; i += 16 * CHUNK)
+            add_values(type, attn, v_bytes, h, 1, i, CHUNK, j0, j1, queries);
+        for (; i < full; i += 16)
             add_values(type, attn, v_bytes, h, 1, i, 1, j0, j1, queries);
     }
+    if (type != DT_Q8_0 && full < attn->n_dim_v)
+        for (h = 0; h < attn->n_q; h++)
+            add_values_end(type, attn, v_bytes, h, full, j0, j1, queries);
 }
 
 /* A sink is a tile with its own maximum, a sum of 1 and no values; then everything is divided. */

@@ -1,17 +1,18 @@
 /* simd_blocks.h - one block of every quantised type: SIMD_LANES weight rows of an interleaved group
  * (kernels/r16.h) times n_rows activation rows, by rule 3 of docs/numerics.md.
  *
- * Each function unpacks quad after quad and takes its exact integer product with every row while it is
- * in a register, then ends with one fused multiply-add per accumulator (two where the type has a
- * minimum). Offsets of unsigned quads are taken back through the sums of the activation quants. n_rows
- * is a constant at every call, so loops over it unroll and arrays over rows live in registers. Loops
- * over parts of a 256-element block stay loops: their code would not fit the caches otherwise. */
+ * Each function unpacks quad after quad and takes its exact integer product with every row while it
+ * is in a register, then ends with one fused multiply-add per accumulator (two where the type has a
+ * minimum). Offsets of unsigned quads are taken back through the sums of the activation quants.
+ * n_rows is a constant at every call, so loops over it unroll and arrays over rows live in
+ * registers. Loops over parts of a 256-element block stay loops: their code would not fit the
+ * caches otherwise. */
 #pragma once
 
 #include "kernels/r16.h"
 #include "kernels/x86/simd_vec.h"
 
-/* Activation rows that share the unpacking of a weight: as many as have registers for their sums. */
+/* Activation rows that share the unpacking of a weight: as many as have registers for sums. */
 #if defined(__AVX512F__)
 #define TILE_ROWS 8
 #else
@@ -67,8 +68,8 @@ INLINE void add_scaled(const struct dots *dots, ivec scale, int n_rows, ivec *is
 }
 
 /* acc[r] = fma(dw * dx, isum, acc[r]) */
-INLINE void add_block(const struct tile *t, uint32_t block, int n_rows, fvec dw, const ivec *isum,
-        fvec *acc) {
+INLINE void add_block(
+        const struct tile *t, uint32_t block, int n_rows, fvec dw, const ivec *isum, fvec *acc) {
     EACH(r, n_rows, {
         fvec scale = fv_mul(dw, fv_set1(t->d[r][block]));
         acc[r] = fv_fma(scale, fv_from_int(isum[r]), acc[r]);
@@ -192,10 +193,12 @@ INLINE void q8_0_block(const struct tile *t, uint32_t block, int lane0, int n_ro
 
 /* The sixteen values of IQ4_NL and IQ4_XS as eight-bit quads. */
 #define NL(v) (int8_t)(QUADS_UNSIGNED ? (v) + 128 - ((v) < 0 ? 0 : 256) : (v))
+/* clang-format off */
 static const int8_t nl_table[16] = {
-    NL(-127), NL(-104), NL(-83), NL(-65), NL(-49), NL(-35), NL(-22), NL(-10),
-    NL(1), NL(13), NL(25), NL(38), NL(53), NL(69), NL(89), NL(113),
+        NL(-127), NL(-104), NL(-83), NL(-65), NL(-49), NL(-35), NL(-22), NL(-10),
+        NL(1), NL(13), NL(25), NL(38), NL(53), NL(69), NL(89), NL(113),
 };
+/* clang-format on */
 #undef NL
 
 /* Twice the values of FP4, and 12 more so that they are unsigned. */
@@ -241,8 +244,8 @@ INLINE void mxfp4_block(const struct tile *t, uint32_t block, int lane0, int n_r
 /* ---- blocks of 256 ------------------------------------------------------------------------ */
 
 /* acc[r] = fma(-(mw * dx), msum, acc[r]): the minimum of K-quants, which is subtracted. */
-INLINE void sub_min_256(const struct tile *t, uint32_t block, int n_rows, fvec mw, const ivec *msum,
-        fvec *acc) {
+INLINE void sub_min_256(
+        const struct tile *t, uint32_t block, int n_rows, fvec mw, const ivec *msum, fvec *acc) {
     EACH(r, n_rows, {
         fvec scale = fv_mul(mw, fv_set1(t->d[r][block]));
         acc[r] = fv_fnma(scale, fv_from_int(msum[r]), acc[r]);
@@ -251,7 +254,8 @@ INLINE void sub_min_256(const struct tile *t, uint32_t block, int n_rows, fvec m
 
 /* sum[r] += the products of two neighbours, given as 16-bit pairs, with sums 2p and 2p + 1 of 16
  * activation quants each. */
-INLINE void add_pair_16(const struct tile *t, uint32_t block, int p, int n_rows, ivec pair, ivec *sum) {
+INLINE void add_pair_16(
+        const struct tile *t, uint32_t block, int p, int n_rows, ivec pair, ivec *sum) {
     EACH(r, n_rows, {
         ivec x = iv_set1(load_i32(t->sum16[r] + (size_t)block * 16 + 2 * p));
         sum[r] = iv_dot_pairs(sum[r], pair, x);
@@ -275,10 +279,10 @@ INLINE void sub_offset_16(const struct tile *t, uint32_t block, int n_rows, cons
 INLINE void load_sums_32(const struct tile *t, uint32_t block, int n_rows, int32_t (*out)[4]) {
     EACH(r, n_rows, {
         const int16_t *sum16 = t->sum16[r] + (size_t)block * 16;
-        __m256i sums = _mm256_madd_epi16(
-                _mm256_loadu_si256((const __m256i *)sum16), _mm256_set1_epi16(1));
-        __m128i pairs = _mm_packs_epi32(
-                _mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+        __m256i sums =
+                _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)sum16), _mm256_set1_epi16(1));
+        __m128i pairs =
+                _mm_packs_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
         _mm_storeu_si128((__m128i *)out[r], pairs);
     });
 }
@@ -349,8 +353,8 @@ INLINE void q3_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
 }
 
 /* Minimum and scale of Q4_K and Q5_K, whose heads are alike. */
-INLINE void end_block_k(const struct tile *t, uint32_t block, int lane0, int n_rows,
-        const ivec *isum, fvec *acc) {
+INLINE void end_block_k(
+        const struct tile *t, uint32_t block, int lane0, int n_rows, const ivec *isum, fvec *acc) {
     const uint8_t *head = t->head + (size_t)block * 320;
     int32_t sums[EACH_MAX][4];
     ivec msum[EACH_MAX];
@@ -371,7 +375,7 @@ INLINE void q4_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
     ivec isum[EACH_MAX];
     start_zero(n_rows, isum);
     KEEP_LOOP
-    for (int c = 0; c < 4; c++)
+    for (int c = 0; c < 4; c++) {
         UNROLL
         for (int high = 0; high < 2; high++) {
             size_t at = (size_t)block * 256 + (size_t)(64 * c + 32 * high);
@@ -384,6 +388,7 @@ INLINE void q4_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
             }
             add_scaled(&dots, iv_widen_u8(scales + 16 * (2 * c + high)), n_rows, isum);
         }
+    }
     end_block_k(t, block, lane0, n_rows, isum, acc);
 }
 
@@ -393,7 +398,7 @@ INLINE void q5_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
     ivec isum[EACH_MAX];
     start_zero(n_rows, isum);
     KEEP_LOOP
-    for (int c = 0; c < 4; c++)
+    for (int c = 0; c < 4; c++) {
         UNROLL
         for (int high = 0; high < 2; high++) {
             size_t at = (size_t)block * 256 + (size_t)(64 * c + 32 * high);
@@ -407,6 +412,7 @@ INLINE void q5_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
             }
             add_scaled(&dots, iv_widen_u8(scales + 16 * (2 * c + high)), n_rows, isum);
         }
+    }
     end_block_k(t, block, lane0, n_rows, isum, acc);
 }
 
@@ -445,8 +451,8 @@ INLINE void q6_k_block(const struct tile *t, uint32_t block, int lane0, int n_ro
 }
 
 /* isum[r] -= 128 * sum over sub-blocks of 32 of scale * sum of x. */
-INLINE void sub_offset_32(const struct tile *t, uint32_t block, int n_rows, const uint8_t *scales,
-        ivec *isum) {
+INLINE void sub_offset_32(
+        const struct tile *t, uint32_t block, int n_rows, const uint8_t *scales, ivec *isum) {
     int32_t sums[EACH_MAX][4];
     ivec sum[EACH_MAX];
     load_sums_32(t, block, n_rows, sums);

@@ -1,8 +1,8 @@
 /* simd_dots.c - matrix products with F32, F16 and BF16 weights, by the sixteen lanes of rule 1.
  *
  * A tile is DOT_OUT output rows times DOT_ROWS activation rows, each pair with a register of lanes;
- * tiles smaller than that at the ends. Bound by memory with one row, by fused multiply-adds with many.
- * Owns: nothing. Does not: quantised types. Runs on: any thread of a CPU that has the set. */
+ * tiles smaller than that at the ends. Bound by memory with one row, by fused multiply-adds with
+ * many. Owns: nothing. Does not: quantised types. Runs on: any thread of a CPU that has the set. */
 #include "kernels/x86/simd_set.h"
 
 #include "kernels/x86/simd_lanes.h"
@@ -21,8 +21,8 @@ struct dots {
     const uint8_t *w;
     size_t row_bytes;
     size_t n_in;
-    const float *x[DOT_ROWS];
-    float *y[DOT_ROWS];
+    const float *x[EACH_MAX];
+    float *y[EACH_MAX];
 };
 
 INLINE size_t elem_bytes(enum dtype type) {
@@ -41,51 +41,38 @@ INLINE struct lanes load_last_weights(enum dtype type, const uint8_t *p, size_t 
     return load_weights(type, padded);
 }
 
-INLINE void run_dots(enum dtype type, const struct dots *t, int n_out, int n_rows) {
-    struct lanes acc[4][DOT_ROWS];
-    UNROLL
-    for (int o = 0; o < n_out; o++)
-        UNROLL
-        for (int r = 0; r < n_rows; r++)
-            acc[o][r] = ln_zero();
+/* acc[o][r] += the products of the last n_last < 16 elements, from element i. */
+INLINE void add_last(enum dtype type, const struct dots *t, int n_out, int n_rows, size_t i,
+        struct lanes (*acc)[EACH_MAX]) {
+    size_t n_last = t->n_in - i;
+    EACH(o, n_out, {
+        const uint8_t *p = t->w + o * t->row_bytes + i * elem_bytes(type);
+        struct lanes w = load_last_weights(type, p, n_last);
+        EACH(r, n_rows, {
+            struct lanes sum = ln_fma(w, ln_load_first(t->x[r] + i, n_last), acc[o][r]);
+            acc[o][r] = ln_keep_after(sum, n_last, acc[o][r]);
+        });
+    });
+}
 
+INLINE void run_dots(enum dtype type, const struct dots *t, int n_out, int n_rows) {
+    struct lanes acc[EACH_MAX][EACH_MAX];
+    EACH(o, n_out, EACH(r, n_rows, acc[o][r] = ln_zero()));
     size_t i = 0;
     for (; i + 16 <= t->n_in; i += 16) {
-        struct lanes x[DOT_ROWS];
-        UNROLL
-        for (int r = 0; r < n_rows; r++)
-            x[r] = ln_load(t->x[r] + i);
-        UNROLL
-        for (int o = 0; o < n_out; o++) {
-            struct lanes w = load_weights(type, t->w + (size_t)o * t->row_bytes + i * elem_bytes(type));
-            UNROLL
-            for (int r = 0; r < n_rows; r++)
-                acc[o][r] = ln_fma(w, x[r], acc[o][r]);
-        }
+        struct lanes x[EACH_MAX];
+        EACH(r, n_rows, x[r] = ln_load(t->x[r] + i));
+        EACH(o, n_out, {
+            struct lanes w = load_weights(type, t->w + o * t->row_bytes + i * elem_bytes(type));
+            EACH(r, n_rows, acc[o][r] = ln_fma(w, x[r], acc[o][r]));
+        });
     }
-
-    size_t n_last = t->n_in - i;
-    if (n_last != 0) {
-        UNROLL
-        for (int o = 0; o < n_out; o++) {
-            const uint8_t *p = t->w + (size_t)o * t->row_bytes + i * elem_bytes(type);
-            struct lanes w = load_last_weights(type, p, n_last);
-            UNROLL
-            for (int r = 0; r < n_rows; r++) {
-                struct lanes x = ln_load_first(t->x[r] + i, n_last);
-                acc[o][r] = ln_keep_after(ln_fma(w, x, acc[o][r]), n_last, acc[o][r]);
-            }
-        }
-    }
-    UNROLL
-    for (int r = 0; r < n_rows; r++) {
-        if (n_out == 4) {
-            _mm_storeu_ps(t->y[r], ln_sum4(acc[0][r], acc[1][r], acc[2][r], acc[3][r]));
-        } else {
-            UNROLL
-            for (int o = 0; o < n_out; o++)
-                t->y[r][o] = ln_sum(acc[o][r]);
-        }
+    if (i < t->n_in) add_last(type, t, n_out, n_rows, i, acc);
+    if (n_out == 4) {
+        EACH(r, n_rows,
+                { _mm_storeu_ps(t->y[r], ln_sum4(acc[0][r], acc[1][r], acc[2][r], acc[3][r])); });
+    } else {
+        EACH(r, n_rows, EACH(o, n_out, t->y[r][o] = ln_sum(acc[o][r])));
     }
 }
 
@@ -121,7 +108,8 @@ static const struct dot_kernels *kernels_of(enum dtype type) {
 #define PANEL_BYTES (512 * 1024)
 
 void FLOAT_NAME(matmul_float)(const struct kern_mat *w, uint32_t out0, uint32_t out1,
-        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y, size_t y_stride) {
+        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y,
+        size_t y_stride) {
     const struct dot_kernels *kernels = kernels_of(w->type);
     struct dots t = {.row_bytes = w->n_in * elem_bytes(w->type), .n_in = w->n_in};
     uint32_t panel = PANEL_BYTES / 4 / (w->n_in + 1) / DOT_ROWS * DOT_ROWS;

@@ -1,8 +1,8 @@
 /* simd_lanes.h - sixteen f32 lanes as one value: one AVX-512 register or two of AVX2.
  *
  * The virtual lanes of rule 1 in docs/numerics.md, and the width in which the float operations walk
- * their rows. "first n" loads and stores touch n elements only (n <= 16); lanes past n read as zero.
- * Everything is static, as in simd_vec.h. */
+ * their rows. "first n" loads and stores touch n elements only (n <= 16); lanes past n read as
+ * zero. Everything is static, as in simd_vec.h. */
 #pragma once
 
 #include "kernels/x86/simd_vec.h"
@@ -76,8 +76,8 @@ INLINE struct lanes ln_load_bf16(const void *p) {
     return (struct lanes){_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
 INLINE struct lanes ln_load_i8(const void *p) {
-    return (struct lanes){_mm512_cvtepi32_ps(
-            _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)))};
+    return (struct lanes){
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)))};
 }
 INLINE void ln_store_f16(void *p, struct lanes a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
@@ -108,8 +108,8 @@ INLINE struct lanes ln_load(const float *p) {
     return (struct lanes){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
 }
 INLINE struct lanes ln_load_first(const float *p, size_t n) {
-    return (struct lanes){_mm256_maskload_ps(p, first_mask(n, 0)),
-            _mm256_maskload_ps(p + 8, first_mask(n, 8))};
+    return (struct lanes){
+            _mm256_maskload_ps(p, first_mask(n, 0)), _mm256_maskload_ps(p + 8, first_mask(n, 8))};
 }
 INLINE void ln_store(float *p, struct lanes a) {
     _mm256_storeu_ps(p, a.v);
@@ -138,8 +138,7 @@ INLINE struct lanes ln_fma(struct lanes a, struct lanes b, struct lanes c) {
     return (struct lanes){_mm256_fmadd_ps(a.v, b.v, c.v), _mm256_fmadd_ps(a.w, b.w, c.w)};
 }
 INLINE struct lanes ln_keep_after(struct lanes first, size_t n, struct lanes rest) {
-    return (struct lanes){
-            _mm256_blendv_ps(rest.v, first.v, _mm256_castsi256_ps(first_mask(n, 0))),
+    return (struct lanes){_mm256_blendv_ps(rest.v, first.v, _mm256_castsi256_ps(first_mask(n, 0))),
             _mm256_blendv_ps(rest.w, first.w, _mm256_castsi256_ps(first_mask(n, 8)))};
 }
 INLINE __m256 exp_finish_8(__m256 x, __m256 t, __m256 p) {
@@ -200,8 +199,8 @@ INLINE __m128 ln_sum4(struct lanes a, struct lanes b, struct lanes c, struct lan
             _mm256_permute2f128_ps(a8, c8, 0x20), _mm256_permute2f128_ps(a8, c8, 0x31));
     __m256 bd = _mm256_add_ps(
             _mm256_permute2f128_ps(b8, d8, 0x20), _mm256_permute2f128_ps(b8, d8, 0x31));
-    __m256 h2 = _mm256_add_ps(
-            _mm256_shuffle_ps(ac, bd, 0x44), _mm256_shuffle_ps(ac, bd, 0xee)); /* a a b b, c c d d */
+    /* a a b b and c c d d, two lanes of each left. */
+    __m256 h2 = _mm256_add_ps(_mm256_shuffle_ps(ac, bd, 0x44), _mm256_shuffle_ps(ac, bd, 0xee));
     __m256 h1 = _mm256_add_ps(h2, _mm256_movehdup_ps(h2));
     return _mm_shuffle_ps(_mm256_castps256_ps128(h1), _mm256_extractf128_ps(h1, 1), 0x88);
 }

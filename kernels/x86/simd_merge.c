@@ -31,8 +31,7 @@ INLINE bool add_steps_8(int64_t *sum, __m256 t) {
     __m256 size = _mm256_and_ps(t, magnitude);
     return _mm256_cmp_ps_mask(size, _mm256_set1_ps(STEPS_LIMIT), _CMP_NLT_UQ) == 0;
 #else
-    __m256 large = _mm256_cmp_ps(
-            _mm256_and_ps(t, magnitude), _mm256_set1_ps(0x1p30f), _CMP_NLT_UQ);
+    __m256 large = _mm256_cmp_ps(_mm256_and_ps(t, magnitude), _mm256_set1_ps(0x1p30f), _CMP_NLT_UQ);
     if (_mm256_movemask_ps(large) == 0) {
         __m256i steps = _mm256_cvtps_epi32(t), *to = (__m256i *)(void *)sum;
         __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(steps));

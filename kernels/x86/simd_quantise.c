@@ -1,6 +1,6 @@
-/* simd_quantise.c - activation rows as integer blocks, and rows of the cache (docs/numerics.md rules 2
- * and 5). The twin of kernels/ref/quant_ref.c.
- * Owns: nothing. Does not: send. Runs on: any thread of a CPU that has the set. */
+/* simd_quantise.c - activation rows as integer blocks, and rows of the cache (docs/numerics.md
+ * rules 2 and 5). The twin of kernels/ref/quant_ref.c. Owns: nothing. Does not: send. Runs on: any
+ * thread of a CPU that has the set. */
 #include "kernels/x86/simd_set.h"
 
 #include "kernels/x86/simd_lanes.h"

@@ -1,5 +1,6 @@
-/* simd_set.h - the functions of one instruction set, named by it: SIMD_SET (avx2, avx2_vnni, avx512,
- * avx512_vnni) comes from the build. Contracts as in kernels/kern.h. Internal to kernels/x86. */
+/* simd_set.h - the functions of one instruction set, named by it: SIMD_SET (avx2, avx2_vnni,
+ * avx512, avx512_vnni) comes from the build. Contracts as in kernels/kern.h. Internal to
+ * kernels/x86. */
 #pragma once
 
 #include "kernels/kern.h"

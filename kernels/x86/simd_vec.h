@@ -1,9 +1,10 @@
 /* simd_vec.h - the few vector operations that the x86 kernels are written in, for the instruction
  * set of the including file's flags.
  *
- * An ivec or fvec holds SIMD_LANES 32-bit lanes: 16 with AVX-512, 8 with AVX2. In the integer kernels
- * a lane is an output row, and a lane's four bytes are a "quad": four neighbouring quants of that row.
- * Everything is static: nothing built with one set's flags may be shared with another set. */
+ * An ivec or fvec holds SIMD_LANES 32-bit lanes: 16 with AVX-512, 8 with AVX2. In the integer
+ * kernels a lane is an output row, and a lane's four bytes are a "quad": four neighbouring quants
+ * of that row. Everything is static: nothing built with one set's flags may be shared with another
+ * set. */
 #pragma once
 
 #include <immintrin.h>
@@ -13,10 +14,11 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 
 /* EACH(r, n, statements): the statements for r = 0..n-1, where n <= EACH_MAX is a constant after
- * inlining and r one from the start; arrays over r have EACH_MAX elements. Those arrays then live in
- * registers with every compiler, which loops that are unrolled later do not ensure. May be nested.
- * UNROLL: other loops over constant counts that must become straight code. KEEP_LOOP: loops that must
- * not, so that a kernel stays in the cache of decoded code. */
+ * inlining and r one from the start; arrays over r have EACH_MAX elements. Those arrays then live
+ * in registers with every compiler, which loops that are unrolled later do not ensure. May be
+ * nested.
+ * UNROLL: other loops over constant counts that must become straight code. KEEP_LOOP: loops that
+ * must not, so that a kernel stays in the cache of decoded code. */
 #define EACH_MAX 8
 #define EACH(r, n, ...)                                                                            \
     do {                                                                                           \
@@ -293,10 +295,10 @@ INLINE void fv_store_first(float *to, fvec a, uint32_t n) {
 
 #endif
 
-/* sum + dot * scale for |dot| < 2^23 and -128 <= scale <= 127; the scale is prepared by iv_factor().
- * With a 2-way dot product of 16 bits: a dot is split into its low byte and the rest, which fit 16 bits
- * each, and multiplied with (scale, 256 scale). One shuffle and one operation instead of the slow
- * 32-bit multiplication and an addition. */
+/* sum + dot * scale for |dot| < 2^23 and -128 <= scale <= 127; the scale is prepared by
+ * iv_factor(). With a 2-way dot product of 16 bits: a dot is split into its low byte and the rest,
+ * which fit 16 bits each, and multiplied with (scale, 256 scale). One shuffle and one operation
+ * instead of the slow 32-bit multiplication and an addition. */
 INLINE ivec iv_factor(ivec scale) {
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
     return iv_pair16(scale, iv_shl32(scale, 8));
@@ -320,12 +322,12 @@ INLINE ivec iv_add_times(ivec sum, ivec dot, ivec factor) {
 }
 
 /* The dot product of one quad, step k of n that go to the same sum. w holds weight quads, x four
- * activation quants in every lane; after the last step sum has grown, per lane, by the exact sum of all
- * products. `bits` says what w holds:
+ * activation quants in every lane; after the last step sum has grown, per lane, by the exact sum of
+ * all products. `bits` says what w holds:
  *   2..6: unsigned values below 2^bits
- *   8:    any byte; unsigned where QUADS_UNSIGNED (the value is then 128 too high), signed elsewhere.
- * Without a 4-way dot product, products are added in pairs to 16 bits, several steps in *pairs. That
- * cannot saturate: |x| <= 127 (for bits <= 6 even 128), and no more are added than fit. */
+ *   8:    any byte; unsigned where QUADS_UNSIGNED (the value is then 128 too high), else signed.
+ * Without a 4-way dot product, products are added in pairs to 16 bits, several steps in *pairs.
+ * That cannot saturate: |x| <= 127 (for bits <= 6 even 128), and no more are added than fit. */
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 #define QUADS_UNSIGNED 1

@@ -15,10 +15,10 @@ static const struct {
     const struct kern_ops *ops;
     unsigned needs;
 } tables[] = {
-    {&kern_ops_avx512_vnni, CPU_AVX512_VNNI},
-    {&kern_ops_avx512, CPU_AVX512},
-    {&kern_ops_avx2_vnni, CPU_AVX2_VNNI},
-    {&kern_ops_avx2, CPU_AVX2},
+        {&kern_ops_avx512_vnni, CPU_AVX512_VNNI},
+        {&kern_ops_avx512, CPU_AVX512},
+        {&kern_ops_avx2_vnni, CPU_AVX2_VNNI},
+        {&kern_ops_avx2, CPU_AVX2},
 };
 
 const struct kern_ops *kern_x86_at(unsigned index) {

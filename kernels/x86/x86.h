@@ -4,8 +4,8 @@
 
 struct kern_ops;
 
-/* Tables that this CPU and system can run, best first: avx512-vnni, avx512, avx2-vnni, avx2. NULL past
- * the end. */
+/* Tables that this CPU and system can run, best first: avx512-vnni, avx512, avx2-vnni, avx2. NULL
+ * past the end. */
 const struct kern_ops *kern_x86_at(unsigned index);
 
 /* The table of that name if this machine can run it, else NULL. */

@@ -1,8 +1,8 @@
 /* kern_conform_test.c - every table of operations gives the bits of the scalar one.
  *
  * Random shapes and values with the edges mixed in: zeros, subnormals, the largest scales, NaN and
- * infinity, extreme quants. NaN equals NaN, whatever its payload. The seed is printed and taken from
- * POTLUCK_SEED; a failing line names table, operation, case and element. */
+ * infinity, extreme quants. NaN equals NaN, whatever its payload. The seed is printed and taken
+ * from POTLUCK_SEED; a failing line names table, operation, case and element. */
 #include "kernels/kern.h"
 
 #include "kernels/r16.h"
@@ -141,14 +141,24 @@ static const struct format {
     enum dtype type;
     int d_at, m_at;
 } formats[] = {
-    {DT_Q4_0, 0, -1}, {DT_Q4_1, 0, 2}, {DT_Q5_0, 0, -1}, {DT_Q5_1, 0, 2}, {DT_Q8_0, 0, -1},
-    {DT_IQ4_NL, 0, -1}, {DT_MXFP4, -1, -1}, {DT_Q2_K, 80, 82}, {DT_Q3_K, 108, -1},
-    {DT_Q4_K, 0, 2}, {DT_Q5_K, 0, 2}, {DT_Q6_K, 208, -1}, {DT_IQ4_XS, 0, -1},
+        {DT_Q4_0, 0, -1},
+        {DT_Q4_1, 0, 2},
+        {DT_Q5_0, 0, -1},
+        {DT_Q5_1, 0, 2},
+        {DT_Q8_0, 0, -1},
+        {DT_IQ4_NL, 0, -1},
+        {DT_MXFP4, -1, -1},
+        {DT_Q2_K, 80, 82},
+        {DT_Q3_K, 108, -1},
+        {DT_Q4_K, 0, 2},
+        {DT_Q5_K, 0, 2},
+        {DT_Q6_K, 208, -1},
+        {DT_IQ4_XS, 0, -1},
 };
 
 static void put_scale(struct rng *rng, uint8_t *at, unsigned mood) {
     uint16_t half = f16_from_f32(random_float(rng, MOOD_PLAIN));
-    if (mood == 1) half = pick(rng, 2) ? 0x7bff : 0xfbff; /* +-65504 */
+    if (mood == 1) half = pick(rng, 2) ? 0x7bff : 0xfbff;                    /* +-65504 */
     if (mood == 2) half = (uint16_t)(pick(rng, 0x400) | pick(rng, 2) << 15); /* subnormal */
     memcpy(at, &half, sizeof half);
 }
@@ -167,13 +177,15 @@ static uint8_t *random_blocks(struct rng *rng, const struct format *format, size
     for (uint8_t *b = bytes; b < bytes + n_bytes; b += step) {
         if (format->d_at >= 0) put_scale(rng, b + format->d_at, mood);
         if (format->m_at >= 0) put_scale(rng, b + format->m_at, mood);
-        if (format->type == DT_MXFP4) b[0] = (uint8_t)(mood == 2 ? pick(rng, 3) : 100 + pick(rng, 40));
+        if (format->type == DT_MXFP4)
+            b[0] = (uint8_t)(mood == 2 ? pick(rng, 3) : 100 + pick(rng, 40));
     }
     return bytes;
 }
 
 /* Activation rows of one kind, made by the scalar table, or quants and scales at their limits. */
-static struct kern_act random_act(struct trial *t, enum act_kind kind, uint32_t n_in, uint32_t n_rows) {
+static struct kern_act random_act(
+        struct trial *t, enum act_kind kind, uint32_t n_in, uint32_t n_rows) {
     float *x = random_floats(&t->rng, (size_t)n_rows * n_in);
     struct kern_act act = {.kind = kind, .n_in = n_in, .n_rows = n_rows, .f32 = x};
     if (kind == ACT_F32) return act;
@@ -206,8 +218,8 @@ static void free_act(struct kern_act *act) {
     free((void *)(uintptr_t)act->sum16);
 }
 
-static void *repacked(struct trial *t, enum dtype type, uint32_t n_in, uint32_t n_out,
-        const void *rows) {
+static void *repacked(
+        struct trial *t, enum dtype type, uint32_t n_in, uint32_t n_out, const void *rows) {
     enum kern_layout layout = t->ops->layout_of(type);
     uint64_t n_bytes = kern_mat_bytes(type, layout, n_in, n_out);
     assert_true(n_bytes != 0);
@@ -219,8 +231,8 @@ static void *repacked(struct trial *t, enum dtype type, uint32_t n_in, uint32_t 
 }
 
 /* One matrix times rows picked by `rows`, over a range of outputs; nothing else may be written. */
-static void check_matmul(struct trial *t, enum dtype type, uint32_t n_in, uint32_t n_out,
-        const void *gguf) {
+static void check_matmul(
+        struct trial *t, enum dtype type, uint32_t n_in, uint32_t n_out, const void *gguf) {
     struct rng *rng = &t->rng;
     struct kern_act act = random_act(t, dtype_find(type)->act, n_in, between(rng, 1, 9));
     uint32_t rows[9], n_rows = between(rng, 1, 9);
@@ -431,7 +443,8 @@ static void rotations_have_the_scalar_bits(void **state) {
 /* ---- attention ---------------------------------------------------------------------------- */
 
 /* NaN halves equal each other. */
-static void expect_halves(const struct trial *t, const uint8_t *got, const uint8_t *want, size_t n) {
+static void expect_halves(
+        const struct trial *t, const uint8_t *got, const uint8_t *want, size_t n) {
     for (size_t i = 0; i < n; i++) {
         float a = load_f16(got + 2 * i), b = load_f16(want + 2 * i);
         expect_floats(t, &a, &b, 1);
@@ -497,7 +510,8 @@ static void check_attend(struct trial *t) {
         t->scalar->attend(&a);
         a.out = got;
         t->ops->attend(&a);
-        t->what = types[i] == DT_F32 ? "attend f32" : types[i] == DT_F16 ? "attend f16" : "attend q8_0";
+        static const char *const what[] = {"attend f32", "attend f16", "attend q8_0"};
+        t->what = what[i];
         expect_floats(t, got, want, n_out);
         free(k);
         free(v);
@@ -601,16 +615,16 @@ int main(void) {
         printf(" %s", kern_at(i)->name);
     printf("\n");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(interleaved_weights_take_hardly_more_bytes),
-        cmocka_unit_test(sizes_of_interleaved_weights_do_not_overflow),
-        cmocka_unit_test(quantised_products_have_the_scalar_bits),
-        cmocka_unit_test(float_products_have_the_scalar_bits),
-        cmocka_unit_test(quantised_rows_have_the_scalar_bits),
-        cmocka_unit_test(norms_have_the_scalar_bits),
-        cmocka_unit_test(gates_and_softmax_have_the_scalar_bits),
-        cmocka_unit_test(rotations_have_the_scalar_bits),
-        cmocka_unit_test(attention_has_the_scalar_bits),
-        cmocka_unit_test(merging_has_the_scalar_bits),
+            cmocka_unit_test(interleaved_weights_take_hardly_more_bytes),
+            cmocka_unit_test(sizes_of_interleaved_weights_do_not_overflow),
+            cmocka_unit_test(quantised_products_have_the_scalar_bits),
+            cmocka_unit_test(float_products_have_the_scalar_bits),
+            cmocka_unit_test(quantised_rows_have_the_scalar_bits),
+            cmocka_unit_test(norms_have_the_scalar_bits),
+            cmocka_unit_test(gates_and_softmax_have_the_scalar_bits),
+            cmocka_unit_test(rotations_have_the_scalar_bits),
+            cmocka_unit_test(attention_has_the_scalar_bits),
+            cmocka_unit_test(merging_has_the_scalar_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
