@@ -96,13 +96,8 @@ int session_new(struct engine *engine, uint32_t n_ctx, enum dtype kv_type,
     session->engine = engine;
     session->last_hidden = calloc(engine->shape->n_embd, sizeof *session->last_hidden);
 
-    const struct model_shape *s = engine->shape;
-    struct kv_shape shape = {.n_layer = s->n_layer + s->n_mtp,
-            .n_head_kv = s->n_head_kv,
-            .n_dim_k = s->n_dim_k,
-            .n_dim_v = s->n_dim_v,
-            .n_ctx = n_ctx,
-            .type = kv_type};
+    struct kv_shape shape;
+    model_kv_shape(engine->options.model, n_ctx, kv_type, &shape);
     int rc = session->last_hidden ? kv_new(&shape, &session->kv, err)
                                   : err_set(err, ERR_NO_MEMORY, "no memory for a session");
     if (rc < 0) {
