@@ -58,6 +58,9 @@ int jinja_from_json(struct jinja *jinja, const char *text, size_t n,
 /* Gives the template a variable. name must outlive the rendering. */
 void jinja_set(struct jinja *jinja, const char *name, struct jinja_value *value);
 
+/* Gives it one variable for each key of a dict. ERR_BAD_INPUT when dict is none. */
+int jinja_set_all(struct jinja *jinja, const struct jinja_value *dict, struct err *err);
+
 /* Renders source[n] and appends the text to out; on failure out is as before. Once per struct.
  * ERR_UNSUPPORTED: the template uses something that we lack, or is no Jinja; both name the line.
  * ERR_BAD_INPUT: the template raised an exception (jinja_raised()), or asked for what is not there.

@@ -339,6 +339,17 @@ void jinja_set(struct jinja *jinja, const char *name, struct jinja_value *value)
     (void)jinja_assign(jinja, &jinja->globals, (struct jinja_str){name, strlen(name)}, value);
 }
 
+int jinja_set_all(struct jinja *jinja, const struct jinja_value *dict, struct err *err) {
+    if (!dict || dict->type != JINJA_DICT)
+        return err_set(err, ERR_BAD_INPUT, "no object of names and values");
+    for (size_t i = 0; i < dict->dict.n; i++) {
+        struct jinja_pair pair = dict->dict.pairs[i];
+        if (pair.key->type != JINJA_STRING) continue;
+        (void)jinja_assign(jinja, &jinja->globals, pair.key->str, pair.value);
+    }
+    return 0;
+}
+
 bool jinja_raised(const struct jinja *jinja) {
     return jinja->raised;
 }

@@ -121,7 +121,8 @@ struct jinja_value *jinja_pair_tuple(struct jinja *j, struct jinja_value *a, str
 /* NULL when the key is not there, or the step budget ran out. */
 struct jinja_pair *jinja_find_pair(struct jinja *j, const struct jinja_value *dict,
         const struct jinja_value *key);
-struct jinja_value *jinja_get(struct jinja *j, const struct jinja_value *dict, struct jinja_str key);
+struct jinja_value *jinja_get(struct jinja *j, const struct jinja_value *dict,
+        struct jinja_str key);
 struct jinja_value *jinja_get_key(struct jinja *j, const struct jinja_value *dict,
         const struct jinja_value *key);
 bool jinja_put_key(struct jinja *j, struct jinja_value *dict, struct jinja_value *key,

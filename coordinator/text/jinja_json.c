@@ -201,7 +201,8 @@ static bool read_hex(struct reader *r, uint32_t *out) {
     *out = 0;
     for (size_t i = 0; i < 4; i++, r->at++) {
         char c = look(r);
-        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0') : (uint32_t)((c | 32) - 'a') + 10;
+        uint32_t digit = (uint32_t)(c - '0');
+        if (digit > 9) digit = (uint32_t)((c | 32) - 'a') + 10;
         if (digit > 15) return false;
         *out = *out << 4 | digit;
     }
