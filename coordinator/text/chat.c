@@ -71,15 +71,15 @@ static int put_tool_calls(struct jinja *j, struct jinja_value *dict, struct chat
     return 0;
 }
 
-static struct jinja_value *role_value(struct jinja *j, const struct request *rq,
-        const struct chat_message *message) {
+static struct jinja_value *role_value(
+        struct jinja *j, const struct request *rq, const struct chat_message *message) {
     bool unknown = is_role(message, "developer") && !mentions(rq, "developer");
     return text_value(j, unknown ? CHAT_STR("system") : message->role);
 }
 
 /* prefix: a text to put in front of the content, with an empty line between. */
-static struct jinja_value *content_value(struct jinja *j, struct chat_str content,
-        struct chat_str prefix, struct err *err) {
+static struct jinja_value *content_value(
+        struct jinja *j, struct chat_str content, struct chat_str prefix, struct err *err) {
     if (!prefix.n) return text_value(j, content);
     struct buf joined = {0};
     struct jinja_value *value = NULL;
@@ -113,8 +113,8 @@ static int push_message(struct jinja *j, const struct request *rq, const struct 
     return 0;
 }
 
-static int set_messages(struct jinja *j, const struct request *rq, const struct attempt *attempt,
-        struct err *err) {
+static int set_messages(
+        struct jinja *j, const struct request *rq, const struct attempt *attempt, struct err *err) {
     struct jinja_value *list = jinja_list(j);
     struct chat_str prefix = {NULL, 0};
     for (size_t i = 0; i < rq->n; i++) {
@@ -221,13 +221,14 @@ static bool can_think(const struct request *rq) {
 }
 
 /* reason: why the template could not be used; its error stays when no family fits. */
-static int render_family(const struct request *rq, const struct err *reason, struct buf *out,
-        struct err *err) {
+static int render_family(
+        const struct request *rq, const struct err *reason, struct buf *out, struct err *err) {
     if (rq->family == CHAT_FAMILY_NONE) {
         if (reason)
             err_set_at(err, reason->code, reason->file, reason->line, "%s", reason->what);
         else
-            err_set(err, ERR_UNSUPPORTED, "the model file has no chat template, and its special "
+            err_set(err, ERR_UNSUPPORTED,
+                    "the model file has no chat template, and its special "
                     "tokens belong to no family of models that is known here");
         err_hint(err, "use the prompt as it is (--raw), in the form that the model expects");
         return ERR_UNSUPPORTED;
@@ -235,8 +236,8 @@ static int render_family(const struct request *rq, const struct err *reason, str
     if (!rq->options->quiet)
         LOG_WARN("chat.fallback", "form=%s reason=\"%s\"", chat_family_name(rq->family),
                 reason ? reason->what : "the model file has no chat template");
-    int rc = chat_family_render(rq->family, can_think(rq), rq->messages, rq->n, rq->options, out,
-            err);
+    int rc = chat_family_render(
+            rq->family, can_think(rq), rq->messages, rq->n, rq->options, out, err);
     if (rc < 0 && reason) err_note(err, "%s", reason->what);
     return rc;
 }

@@ -3,7 +3,7 @@
  * The model file's own template does it (jinja.h). A family of models that we know by heart
  * (chat_family.h) stands in where a file has no template, or one that our interpreter cannot run;
  * that is logged as chat.fallback.
- * 1. Texts are UTF-8, borrowed for the call, and need no terminator. A text with bytes NULL is absent.
+ * 1. Texts are UTF-8, borrowed for the call, and need no terminator; bytes NULL means absent.
  * 2. The result is to be encoded with TOK_PARSE_SPECIAL | TOK_ADD_SPECIAL.
  * Any thread; nothing is kept between calls. */
 #pragma once
@@ -40,10 +40,10 @@ struct chat_options {
     bool adds_bos, adds_eos;    /* the tokenizer will: a BOS in front, an EOS behind is cut off */
     bool quiet;                 /* do not log a fallback (it was logged before) */
     enum chat_switch enable_thinking;
-    struct chat_str bos, eos;        /* texts of those tokens */
-    struct chat_str tools_json;      /* array of tools, as the OpenAI API has them */
-    struct chat_str more_json;       /* object of further variables for the template */
-    int64_t now_unix;                /* for templates that print the date; 0: ask the clock */
+    struct chat_str bos, eos;   /* texts of those tokens */
+    struct chat_str tools_json; /* array of tools, as the OpenAI API has them */
+    struct chat_str more_json;  /* object of further variables for the template */
+    int64_t now_unix;           /* for templates that print the date; 0: ask the clock */
     bool (*has_token)(void *opaque, const char *text); /* is it one token? NULL: unknown */
     void *opaque;
 };

@@ -31,9 +31,13 @@ struct form {
     const char *answer_direct;   /* ... off; NULL: no difference */
 };
 
-#define DS_END "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"
+#define DS_END                                                                                     \
+    "<\xef\xbd\x9c"                                                                                \
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"
 #define DS_USER "<\xef\xbd\x9cUser\xef\xbd\x9c>"
-#define DS_ASSISTANT "<\xef\xbd\x9c" "Assistant\xef\xbd\x9c>"
+#define DS_ASSISTANT                                                                               \
+    "<\xef\xbd\x9c"                                                                                \
+    "Assistant\xef\xbd\x9c>"
 #define HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
 #define ROLE(role) "<|start_of_role|>" role "<|end_of_role|>"
 
@@ -171,7 +175,7 @@ static const struct mark_row template_marks[] = {
         {CHAT_FAMILY_NONE, {"<|turn>"}, NULL}, /* Gemma 4 */
         {CHAT_FAMILY_MINIMAX_M2, {"]~b]"}, NULL},
         {CHAT_FAMILY_KIMI_K2, {"<|im_middle|>", "<|im_assistant|>"}, NULL},
-        {CHAT_FAMILY_NONE, {"<|im_start|>", "<|im_sep|>"}, NULL},       /* Phi-4 */
+        {CHAT_FAMILY_NONE, {"<|im_start|>", "<|im_sep|>"}, NULL},         /* Phi-4 */
         {CHAT_FAMILY_NONE, {"<|im_start|>", "<end_of_utterance>"}, NULL}, /* SmolVLM */
         {CHAT_FAMILY_CHATML, {"<|im_start|>"}, NULL},
         {CHAT_FAMILY_MISTRAL_V7, {"[SYSTEM_PROMPT]", "[INST] "}, NULL},
@@ -224,8 +228,7 @@ static bool has_mark(const struct marked *in, const char *mark) {
     return in->has_token(in->opaque, mark);
 }
 
-static enum chat_family match(const struct marked *in, const struct mark_row *rows,
-        size_t n_rows) {
+static enum chat_family match(const struct marked *in, const struct mark_row *rows, size_t n_rows) {
     for (size_t i = 0; i < n_rows; i++) {
         bool all = !rows[i].without || !has_mark(in, rows[i].without);
         for (size_t k = 0; all && k < ARRAY_LEN(rows[i].marks) && rows[i].marks[k]; k++)
@@ -298,8 +301,8 @@ static int put_str(struct writer *w, const char *text) {
     return text ? buf_append_str(w->out, text, w->err) : 0;
 }
 
-static int put_turn(struct writer *w, struct form_turn turn, struct chat_str text,
-        const char *suffix) {
+static int put_turn(
+        struct writer *w, struct form_turn turn, struct chat_str text, const char *suffix) {
     int rc = put_str(w, turn.open);
     if (rc == 0) rc = put(w, text);
     if (rc == 0) rc = put_str(w, suffix);
@@ -344,7 +347,8 @@ static int put_harmony_start(struct writer *w) {
             "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
             "Knowledge cutoff: 2024-06\nCurrent date: %s\n\nReasoning: %s\n\n"
             "# Valid channels: analysis, commentary, final. "
-            "Channel must be included for every message.<|end|>", date, effort);
+            "Channel must be included for every message.<|end|>",
+            date, effort);
 }
 
 static int put_start(struct writer *w) {
@@ -377,13 +381,12 @@ static void place_system(struct writer *w, const struct chat_message *messages, 
         w->system = (struct chat_str){NULL, 0};
 }
 
-int chat_family_render(enum chat_family family, bool can_think,
-        const struct chat_message *messages, size_t n, const struct chat_options *options,
-        struct buf *out, struct err *err) {
+int chat_family_render(enum chat_family family, bool can_think, const struct chat_message *messages,
+        size_t n, const struct chat_options *options, struct buf *out, struct err *err) {
     ASSERT(family > CHAT_FAMILY_NONE);
     ASSERT(family < CHAT_FAMILY_COUNT);
-    struct writer w = {.form = &forms[family], .options = options, .out = out, .err = err,
-            .system_at = n};
+    struct writer w = {
+            .form = &forms[family], .options = options, .out = out, .err = err, .system_at = n};
     if (options->tools_json.n)
         return err_set(err, ERR_UNSUPPORTED, "tools, in the built-in form '%s'", w.form->name);
     place_system(&w, messages, n);

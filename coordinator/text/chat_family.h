@@ -17,8 +17,8 @@ enum chat_family {
     CHAT_FAMILY_DEEPSEEK_V3,
     CHAT_FAMILY_DEEPSEEK_R1,
     CHAT_FAMILY_DEEPSEEK_V31,
-    CHAT_FAMILY_GEMMA, /* Gemma 1 to 3 */
-    CHAT_FAMILY_HARMONY, /* gpt-oss */
+    CHAT_FAMILY_GEMMA,      /* Gemma 1 to 3 */
+    CHAT_FAMILY_HARMONY,    /* gpt-oss */
     CHAT_FAMILY_MISTRAL_V1, /* 7B v0.1 and v0.2, Mixtral 8x7B */
     CHAT_FAMILY_MISTRAL_V3, /* 7B v0.3, Mixtral 8x22B */
     CHAT_FAMILY_MISTRAL_V3_TEKKEN,
@@ -41,6 +41,5 @@ enum chat_family chat_family_detect(const char *source, size_t n_source,
 
 /* Appends the messages in the family's form. can_think: the model knows <think> blocks.
  * ERR_UNSUPPORTED: tools, or a role that the form has no place for; ERR_NO_MEMORY. */
-int chat_family_render(enum chat_family family, bool can_think,
-        const struct chat_message *messages, size_t n, const struct chat_options *options,
-        struct buf *out, struct err *err);
+int chat_family_render(enum chat_family family, bool can_think, const struct chat_message *messages,
+        size_t n, const struct chat_options *options, struct buf *out, struct err *err);

@@ -48,12 +48,12 @@ void jinja_push(struct jinja *jinja, struct jinja_value *list, struct jinja_valu
 
 /* Keeps the order in which keys came; a second value for a key replaces the first. */
 struct jinja_value *jinja_dict(struct jinja *jinja);
-void jinja_put(struct jinja *jinja, struct jinja_value *dict, const char *key,
-        struct jinja_value *value);
+void jinja_put(
+        struct jinja *jinja, struct jinja_value *dict, const char *key, struct jinja_value *value);
 
 /* Reads one JSON text. ERR_BAD_INPUT names the place, and does not spoil the struct jinja. */
-int jinja_from_json(struct jinja *jinja, const char *text, size_t n,
-        struct jinja_value **out_value, struct err *err);
+int jinja_from_json(struct jinja *jinja, const char *text, size_t n, struct jinja_value **out_value,
+        struct err *err);
 
 /* Gives the template a variable. name must outlive the rendering. */
 void jinja_set(struct jinja *jinja, const char *name, struct jinja_value *value);
@@ -65,8 +65,8 @@ int jinja_set_all(struct jinja *jinja, const struct jinja_value *dict, struct er
  * ERR_UNSUPPORTED: the template uses something that we lack, or is no Jinja; both name the line.
  * ERR_BAD_INPUT: the template raised an exception (jinja_raised()), or asked for what is not there.
  * ERR_LIMIT: over one of the limits. ERR_NO_MEMORY. */
-int jinja_render(struct jinja *jinja, const char *source, size_t n, struct buf *out,
-        struct err *err);
+int jinja_render(
+        struct jinja *jinja, const char *source, size_t n, struct buf *out, struct err *err);
 
 /* Whether jinja_render() failed because the template called raise_exception(): it does not want
  * these messages. */

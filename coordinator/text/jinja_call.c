@@ -43,8 +43,8 @@ static int find_param(const char *params, struct jinja_str name, size_t *out_n) 
 }
 
 /* Sorts the arguments into args->arg by the builtin's parameter names. */
-static bool bind_args(struct jinja *j, const struct jinja_builtin *builtin,
-        struct jinja_args *args) {
+static bool bind_args(
+        struct jinja *j, const struct jinja_builtin *builtin, struct jinja_args *args) {
     if (jinja_str_is((struct jinja_str){builtin->params, strlen(builtin->params)}, "*"))
         return true;
     size_t n_params;
@@ -94,8 +94,8 @@ bool jinja_arg_str(struct jinja *j, const struct jinja_value *arg, struct jinja_
 
 /* ---- our functions ---- */
 
-static struct jinja_value *function_raise(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *function_raise(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)self;
     struct jinja_value *text = args->arg[0] ? jinja_to_string(j, args->arg[0]) : jinja_cstr(j, "");
     if (!text) return NULL;
@@ -116,8 +116,8 @@ static bool time_format_fits(struct jinja_str format) {
     return true;
 }
 
-static struct jinja_value *function_strftime_now(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *function_strftime_now(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)self;
     struct jinja_str str = {"", 0};
     if (!jinja_arg_str(j, args->arg[0], &str)) return NULL;
@@ -135,8 +135,8 @@ static struct jinja_value *function_strftime_now(struct jinja *j, struct jinja_v
     return jinja_string(j, text, n);
 }
 
-static struct jinja_value *named_values(struct jinja *j, const struct jinja_args *args,
-        enum jinja_type type) {
+static struct jinja_value *named_values(
+        struct jinja *j, const struct jinja_args *args, enum jinja_type type) {
     struct jinja_value *v = jinja_new_value(j, type);
     if (!v) return NULL;
     for (size_t i = 0; i < args->n_pos; i++) {
@@ -155,22 +155,22 @@ static struct jinja_value *named_values(struct jinja *j, const struct jinja_args
     return v;
 }
 
-static struct jinja_value *function_namespace(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *function_namespace(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)self;
     return named_values(j, args, JINJA_NAMESPACE);
 }
 
-static struct jinja_value *function_dict(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *function_dict(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)self;
     return named_values(j, args, JINJA_DICT);
 }
 
 #define RANGE_MAX 100000 /* the limit of Jinja's sandbox, in which templates are made */
 
-static struct jinja_value *function_range(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *function_range(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)self;
     int64_t start = 0, stop = 0, step = 1;
     if (args->arg[1]) {
@@ -186,8 +186,8 @@ static struct jinja_value *function_range(struct jinja *j, struct jinja_value *s
     if (step < 0 && stop < start) span = (uint64_t)start - (uint64_t)stop;
     uint64_t n = span ? (span - 1) / stride + 1 : 0;
     if (n > RANGE_MAX)
-        return jinja_fail(j, ERR_LIMIT, "the chat template makes a range of more than %d numbers",
-                RANGE_MAX);
+        return jinja_fail(
+                j, ERR_LIMIT, "the chat template makes a range of more than %d numbers", RANGE_MAX);
     struct jinja_value *list = jinja_sequence(j, JINJA_LIST, (size_t)n);
     for (uint64_t i = 0; list && i < n; i++) {
         list->list.items[i] = jinja_int(j, start + (int64_t)i * step);
@@ -252,8 +252,8 @@ struct jinja_value *jinja_eval_call(struct jinja *j, const struct jinja_node *no
     return call_value(j, callee, node->a->name, &args);
 }
 
-static const struct jinja_builtin *find_builtin(const struct jinja_builtin *table,
-        struct jinja_str name) {
+static const struct jinja_builtin *find_builtin(
+        const struct jinja_builtin *table, struct jinja_str name) {
     for (; table->name; table++)
         if (jinja_str_is(name, table->name)) return table;
     return NULL;
@@ -280,15 +280,15 @@ int jinja_apply_test(struct jinja *j, struct jinja_str name, struct jinja_value 
     return v ? jinja_truth(v) : -1;
 }
 
-struct jinja_value *jinja_eval_filter(struct jinja *j, const struct jinja_node *node,
-        struct jinja_value *subject) {
+struct jinja_value *jinja_eval_filter(
+        struct jinja *j, const struct jinja_node *node, struct jinja_value *subject) {
     struct jinja_args args;
     if (!eval_args(j, node, &args)) return NULL;
     return jinja_apply_filter(j, node->name, subject, &args);
 }
 
-struct jinja_value *jinja_eval_test(struct jinja *j, const struct jinja_node *node,
-        struct jinja_value *subject) {
+struct jinja_value *jinja_eval_test(
+        struct jinja *j, const struct jinja_node *node, struct jinja_value *subject) {
     struct jinja_args args;
     if (!eval_args(j, node, &args)) return NULL;
     return apply_test(j, node->name, subject, &args);

@@ -27,8 +27,8 @@ void *jinja_fail_undefined(struct jinja *j, const struct jinja_value *v) {
             (int)min_u64(v->str.n, 100), v->str.bytes);
 }
 
-static struct jinja_value *loop_attr(struct jinja *j, const struct jinja_loop *loop,
-        struct jinja_str name) {
+static struct jinja_value *loop_attr(
+        struct jinja *j, const struct jinja_loop *loop, struct jinja_str name) {
     int64_t at = (int64_t)loop->index, n = (int64_t)loop->n;
     if (jinja_str_is(name, "index0")) return jinja_int(j, at);
     if (jinja_str_is(name, "index")) return jinja_int(j, at + 1);
@@ -124,8 +124,8 @@ static bool slice_bounds(struct jinja *j, struct jinja_value **part, int64_t n, 
     return true;
 }
 
-static struct jinja_value *slice_string(struct jinja *j, struct jinja_str str,
-        struct jinja_value **part) {
+static struct jinja_value *slice_string(
+        struct jinja *j, struct jinja_str str, struct jinja_value **part) {
     int64_t start, step;
     size_t n;
     if (!jinja_step(j, str.n / 4)) return NULL;
@@ -151,8 +151,8 @@ static struct jinja_value *slice_string(struct jinja *j, struct jinja_str str,
     return jinja_text_value(j, &text);
 }
 
-struct jinja_value *jinja_slice(struct jinja *j, struct jinja_value *of,
-        struct jinja_value **part) {
+struct jinja_value *jinja_slice(
+        struct jinja *j, struct jinja_value *of, struct jinja_value **part) {
     if (of->type == JINJA_UNDEFINED) return jinja_fail_undefined(j, of);
     if (of->type == JINJA_STRING) return slice_string(j, of->str, part);
     if (!jinja_is_sequence(of)) return jinja_undefined(j, "a slice", 7);

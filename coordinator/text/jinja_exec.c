@@ -42,13 +42,15 @@ bool jinja_assign(struct jinja *j, struct jinja_scope *scope, struct jinja_str n
     return true;
 }
 
-static bool assign_attr(struct jinja *j, const struct jinja_node *target,
-        struct jinja_value *value) {
+static bool assign_attr(
+        struct jinja *j, const struct jinja_node *target, struct jinja_value *value) {
     struct jinja_value *of = jinja_lookup(j, target->a->name);
     if (j->failed) return false;
     if (!of || of->type != JINJA_NAMESPACE) {
-        jinja_fail(j, ERR_BAD_INPUT, "the chat template sets an attribute of '%.*s', which is no "
-                "namespace", (int)min_u64(target->a->name.n, 100), target->a->name.bytes);
+        jinja_fail(j, ERR_BAD_INPUT,
+                "the chat template sets an attribute of '%.*s', which is no "
+                "namespace",
+                (int)min_u64(target->a->name.n, 100), target->a->name.bytes);
         return false;
     }
     return jinja_put_key(j, of, jinja_str_value(j, target->name), value);
@@ -107,8 +109,8 @@ static enum jinja_flow exec_if(struct jinja *j, const struct jinja_node *node) {
 }
 
 /* The items of the loop for which the condition holds. */
-static struct jinja_value *filter_items(struct jinja *j, const struct jinja_node *node,
-        const struct jinja_value *items) {
+static struct jinja_value *filter_items(
+        struct jinja *j, const struct jinja_node *node, const struct jinja_value *items) {
     struct jinja_scope *outer = j->scope;
     struct jinja_scope *scope = new_scope(j, outer);
     struct jinja_value *kept = jinja_list(j);
@@ -125,8 +127,8 @@ static struct jinja_value *filter_items(struct jinja *j, const struct jinja_node
     return j->failed ? NULL : kept;
 }
 
-static enum jinja_flow loop_over(struct jinja *j, const struct jinja_node *node,
-        const struct jinja_value *items) {
+static enum jinja_flow loop_over(
+        struct jinja *j, const struct jinja_node *node, const struct jinja_value *items) {
     struct jinja_scope *outer = j->scope, *scope = NULL;
     struct jinja_value *loop = jinja_new_value(j, JINJA_LOOP);
     if (!loop) return JINJA_FAILED;
@@ -160,8 +162,8 @@ static enum jinja_flow exec_for(struct jinja *j, const struct jinja_node *node) 
 }
 
 /* The text of a block, through the filters in node (their innermost subject is that text). */
-static struct jinja_value *filtered_text(struct jinja *j, const struct jinja_node *filters,
-        struct jinja_value *text) {
+static struct jinja_value *filtered_text(
+        struct jinja *j, const struct jinja_node *filters, struct jinja_value *text) {
     if (!filters || !text) return text;
     struct jinja_value *subject = filtered_text(j, filters->a, text);
     if (!subject) return NULL;
@@ -169,8 +171,8 @@ static struct jinja_value *filtered_text(struct jinja *j, const struct jinja_nod
     return jinja_eval_filter(j, filters, subject);
 }
 
-static struct jinja_value *block_text(struct jinja *j, const struct jinja_node *body,
-        const struct jinja_node *filters) {
+static struct jinja_value *block_text(
+        struct jinja *j, const struct jinja_node *body, const struct jinja_node *filters) {
     struct jinja_text text;
     struct jinja_scope *outer = j->scope;
     j->scope = new_scope(j, outer);
@@ -270,8 +272,8 @@ static bool is_param(const struct jinja_node *node, struct jinja_str name) {
     return false;
 }
 
-static bool bind_params(struct jinja *j, const struct jinja_node *node,
-        const struct jinja_args *args) {
+static bool bind_params(
+        struct jinja *j, const struct jinja_node *node, const struct jinja_args *args) {
     for (size_t i = 0; i < node->n_list; i++) {
         const struct jinja_node *param = node->list[i];
         struct jinja_value *value = i < args->n_pos ? args->pos[i] : NULL;
@@ -283,19 +285,22 @@ static bool bind_params(struct jinja *j, const struct jinja_node *node,
     return true;
 }
 
-struct jinja_value *jinja_call_macro(struct jinja *j, const struct jinja_value *macro,
-        const struct jinja_args *args) {
+struct jinja_value *jinja_call_macro(
+        struct jinja *j, const struct jinja_value *macro, const struct jinja_args *args) {
     const struct jinja_node *node = macro->macro.node;
     if (args->n_pos > node->n_list)
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template calls '%.*s' with %zu arguments, "
-                "it takes %zu", (int)min_u64(node->name.n, 100), node->name.bytes, args->n_pos,
-                node->n_list);
+        return jinja_fail(j, ERR_BAD_INPUT,
+                "the chat template calls '%.*s' with %zu arguments, "
+                "it takes %zu",
+                (int)min_u64(node->name.n, 100), node->name.bytes, args->n_pos, node->n_list);
     for (size_t i = 0; i < args->n_keywords; i++) {
         struct jinja_str name = args->keywords[i].name;
         if (!is_param(node, name))
-            return jinja_fail(j, ERR_BAD_INPUT, "the chat template calls '%.*s' with '%.*s', "
-                    "which it does not take", (int)min_u64(node->name.n, 100), node->name.bytes,
-                    (int)min_u64(name.n, 100), name.bytes);
+            return jinja_fail(j, ERR_BAD_INPUT,
+                    "the chat template calls '%.*s' with '%.*s', "
+                    "which it does not take",
+                    (int)min_u64(node->name.n, 100), node->name.bytes, (int)min_u64(name.n, 100),
+                    name.bytes);
     }
     struct jinja_scope *caller = j->scope;
     struct jinja_text text = {0};
@@ -358,8 +363,8 @@ static int give_error(const struct jinja *j, struct err *err) {
     return err_set_at(err, j->err.code, j->err.file, j->err.line, "%s", j->err.what);
 }
 
-int jinja_render(struct jinja *jinja, const char *source, size_t n, struct buf *out,
-        struct err *err) {
+int jinja_render(
+        struct jinja *jinja, const char *source, size_t n, struct buf *out, struct err *err) {
     if (jinja->failed) return give_error(jinja, err);
     if (n > jinja->limits.template_bytes)
         return err_set(err, ERR_LIMIT, "a chat template of %zu bytes, the most is %zu", n,

@@ -22,8 +22,8 @@ struct jinja_node *jinja_new_node(struct jinja_parser *p, enum jinja_node_kind k
 
 bool jinja_node_push(struct jinja_parser *p, struct jinja_node *node, struct jinja_node *item) {
     if (!node || !item) return false;
-    if (!jinja_grow(p->j, (void **)&node->list, sizeof *node->list, node->n_list,
-                &node->list_capacity))
+    if (!jinja_grow(
+                p->j, (void **)&node->list, sizeof *node->list, node->n_list, &node->list_capacity))
         return false;
     node->list[node->n_list++] = item;
     return true;
@@ -113,8 +113,7 @@ static struct jinja_node *parse_name(struct jinja_parser *p) {
     struct jinja_str name = p->token.str;
     struct jinja_value *value = NULL;
     if (jinja_str_is(name, "true") || jinja_str_is(name, "True")) value = jinja_bool(p->j, true);
-    if (jinja_str_is(name, "false") || jinja_str_is(name, "False"))
-        value = jinja_bool(p->j, false);
+    if (jinja_str_is(name, "false") || jinja_str_is(name, "False")) value = jinja_bool(p->j, false);
     if (jinja_str_is(name, "none") || jinja_str_is(name, "None")) value = jinja_none(p->j);
     struct jinja_node *node = value ? constant(p, value) : jinja_new_node(p, JINJA_N_NAME);
     if (!node || !jinja_advance(p)) return NULL;
@@ -123,8 +122,8 @@ static struct jinja_node *parse_name(struct jinja_parser *p) {
 }
 
 /* [a, b] and {a: b}: everything up to `end`, with an optional comma at the end. */
-static struct jinja_node *parse_display(struct jinja_parser *p, enum jinja_node_kind kind,
-        const char *end) {
+static struct jinja_node *parse_display(
+        struct jinja_parser *p, enum jinja_node_kind kind, const char *end) {
     struct jinja_node *node = jinja_new_node(p, kind);
     if (!node || !jinja_advance(p)) return NULL;
     while (!jinja_at_op(p, end)) {
@@ -154,8 +153,8 @@ static struct jinja_node *parse_primary(struct jinja_parser *p) {
     if (jinja_at_op(p, "{")) return parse_display(p, JINJA_N_DICT, "}");
     if (!jinja_at_op(p, "(")) return jinja_unexpected(p, "an expression");
     if (!jinja_advance(p)) return NULL;
-    struct jinja_node *node = jinja_at_op(p, ")") ? jinja_new_node(p, JINJA_N_TUPLE)
-                                                  : jinja_parse_tuple(p, true);
+    struct jinja_node *node =
+            jinja_at_op(p, ")") ? jinja_new_node(p, JINJA_N_TUPLE) : jinja_parse_tuple(p, true);
     return node && jinja_expect_op(p, ")") ? node : NULL;
 }
 
@@ -171,7 +170,7 @@ static bool parse_args(struct jinja_parser *p, struct jinja_node *node) {
             return false;
         }
         bool named = p->token.kind == JINJA_T_NAME && p->next.kind == JINJA_T_OP &&
-                jinja_str_is(p->next.str, "=");
+                     jinja_str_is(p->next.str, "=");
         if (!named && keywords) {
             jinja_unexpected(p, "a named argument");
             return false;
@@ -287,7 +286,7 @@ static bool at_test_argument(const struct jinja_parser *p) {
         if (jinja_at_name(p, words[i])) return false;
     enum jinja_token_kind kind = p->token.kind;
     return kind == JINJA_T_NAME || kind == JINJA_T_STRING || kind == JINJA_T_INT ||
-            kind == JINJA_T_FLOAT || jinja_at_op(p, "[") || jinja_at_op(p, "{");
+           kind == JINJA_T_FLOAT || jinja_at_op(p, "[") || jinja_at_op(p, "{");
 }
 
 static struct jinja_node *parse_test(struct jinja_parser *p, struct jinja_node *subject) {
@@ -307,8 +306,8 @@ static struct jinja_node *parse_test(struct jinja_parser *p, struct jinja_node *
     }
     if (!negated) return node;
     struct jinja_node *not = two(p, JINJA_N_NOT, line, node, node);
-    if (not) not->b = NULL;
-    return not;
+    if (not ) not ->b = NULL;
+    return not ;
 }
 
 static struct jinja_node *parse_unary_inner(struct jinja_parser *p, bool with_filters) {
@@ -350,9 +349,14 @@ static const struct {
     int level;
     enum jinja_op op;
 } binary_ops[] = {
-        {"+", 0, JINJA_OP_ADD}, {"-", 0, JINJA_OP_SUB},      {"~", 1, JINJA_OP_CONCAT},
-        {"*", 2, JINJA_OP_MUL}, {"//", 2, JINJA_OP_FLOORDIV}, {"/", 2, JINJA_OP_DIV},
-        {"%", 2, JINJA_OP_MOD}, {"**", 3, JINJA_OP_POW},
+        {"+", 0, JINJA_OP_ADD},
+        {"-", 0, JINJA_OP_SUB},
+        {"~", 1, JINJA_OP_CONCAT},
+        {"*", 2, JINJA_OP_MUL},
+        {"//", 2, JINJA_OP_FLOORDIV},
+        {"/", 2, JINJA_OP_DIV},
+        {"%", 2, JINJA_OP_MOD},
+        {"**", 3, JINJA_OP_POW},
 };
 
 static bool at_binary(const struct jinja_parser *p, int level, enum jinja_op *out_op) {
@@ -395,7 +399,7 @@ static bool skip_comparison(struct jinja_parser *p, enum jinja_op *out_op, bool 
     if (jinja_at_name(p, "in")) return jinja_advance(p);
     *out_op = JINJA_OP_NOT_IN;
     bool not_in = jinja_at_name(p, "not") && p->next.kind == JINJA_T_NAME &&
-            jinja_str_is(p->next.str, "in");
+                  jinja_str_is(p->next.str, "in");
     if (not_in) return jinja_advance(p) && jinja_advance(p);
     *out_found = false;
     return true;
@@ -474,7 +478,7 @@ struct jinja_node *jinja_parse_expr(struct jinja_parser *p, bool with_cond) {
 
 static bool at_tuple_end(const struct jinja_parser *p) {
     return p->token.kind == JINJA_T_PRINT_END || p->token.kind == JINJA_T_BLOCK_END ||
-            jinja_at_op(p, ")");
+           jinja_at_op(p, ")");
 }
 
 struct jinja_node *jinja_parse_tuple(struct jinja_parser *p, bool with_cond) {

@@ -8,14 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct jinja_value *filter_abs(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_abs(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     int64_t value;
     if (self->type == JINJA_FLOAT) return jinja_float(j, fabs(self->real));
     if (!jinja_is_integer(self, &value))
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template takes abs of a %s",
-                jinja_type_name(self));
+        return jinja_fail(
+                j, ERR_BAD_INPUT, "the chat template takes abs of a %s", jinja_type_name(self));
     if (value == INT64_MIN)
         return jinja_fail(j, ERR_LIMIT, "the chat template makes a number too large");
     return jinja_int(j, value < 0 ? -value : value);
@@ -26,39 +26,39 @@ static struct jinja_value *recase(struct jinja *j, struct jinja_value *self, enu
     return text ? jinja_recase(j, text->str, to) : NULL;
 }
 
-static struct jinja_value *filter_capitalize(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_capitalize(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return recase(j, self, JINJA_CAPITALIZE);
 }
 
-static struct jinja_value *filter_lower(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_lower(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return recase(j, self, JINJA_LOWER);
 }
 
-static struct jinja_value *filter_upper(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_upper(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return recase(j, self, JINJA_UPPER);
 }
 
-static struct jinja_value *filter_title(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_title(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return recase(j, self, JINJA_TITLE);
 }
 
-static struct jinja_value *filter_default(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_default(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     bool falsy_too = args->arg[1] && jinja_truth(args->arg[1]);
     if (self->type != JINJA_UNDEFINED && !(falsy_too && !jinja_truth(self))) return self;
     return args->arg[0] ? args->arg[0] : jinja_cstr(j, "");
 }
 
-static struct jinja_value *filter_escape(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_escape(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     static const char special[] = "&<>'\"";
     static const char *const codes[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
@@ -106,8 +106,8 @@ static bool real_to_integer(double value, int64_t *out) {
     return true;
 }
 
-static struct jinja_value *filter_int(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_int(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t value, base = 10;
     double real;
     if (!jinja_arg_int(j, args->arg[1], &base)) return NULL;
@@ -117,13 +117,13 @@ static struct jinja_value *filter_int(struct jinja *j, struct jinja_value *self,
     if (!ok && self->type == JINJA_FLOAT) ok = real_to_integer(self->real, &value);
     if (!ok && self->type == JINJA_STRING)
         ok = read_integer(self->str, (int)base, &value) ||
-                (read_real(self->str, &real) && real_to_integer(real, &value));
+             (read_real(self->str, &real) && real_to_integer(real, &value));
     if (ok) return jinja_int(j, value);
     return args->arg[0] ? args->arg[0] : jinja_int(j, 0);
 }
 
-static struct jinja_value *filter_float(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_float(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     double value;
     if (jinja_is_number(self)) return jinja_float(j, jinja_as_real(self));
     if (self->type == JINJA_STRING && read_real(self->str, &value)) return jinja_float(j, value);
@@ -131,8 +131,8 @@ static struct jinja_value *filter_float(struct jinja *j, struct jinja_value *sel
 }
 
 /* Rounds half to even, as Python's round() does, or up or down. */
-static struct jinja_value *filter_round(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_round(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t precision = 0;
     struct jinja_str method = {"common", 6};
     if (!jinja_arg_int(j, args->arg[0], &precision) || !jinja_arg_str(j, args->arg[1], &method))
@@ -149,18 +149,20 @@ static struct jinja_value *filter_round(struct jinja *j, struct jinja_value *sel
     return jinja_float(j, strtod(text, NULL));
 }
 
-static struct jinja_value *filter_indent(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_indent(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str blanks = {NULL, 0};
     int64_t width = 4;
     bool first = args->arg[1] && jinja_truth(args->arg[1]);
     bool blank = args->arg[2] && jinja_truth(args->arg[2]);
-    if (args->arg[0] && args->arg[0]->type == JINJA_STRING) blanks = args->arg[0]->str;
-    else if (!jinja_arg_int(j, args->arg[0], &width)) return NULL;
+    if (args->arg[0] && args->arg[0]->type == JINJA_STRING)
+        blanks = args->arg[0]->str;
+    else if (!jinja_arg_int(j, args->arg[0], &width))
+        return NULL;
     if (!blanks.bytes) {
         if (width > 1000)
-            return jinja_fail(j, ERR_LIMIT, "the chat template indents by %lld blanks",
-                    (long long)width);
+            return jinja_fail(
+                    j, ERR_LIMIT, "the chat template indents by %lld blanks", (long long)width);
         blanks.n = width > 0 ? (size_t)width : 0;
         char *made = jinja_alloc_text(j, blanks.n + 1);
         if (!made) return NULL;
@@ -188,8 +190,8 @@ static struct jinja_value *filter_indent(struct jinja *j, struct jinja_value *se
     return jinja_text_value(j, &text);
 }
 
-static struct jinja_value *filter_replace(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_replace(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *subject = jinja_to_string(j, self);
     struct jinja_value *from = subject && args->arg[0] ? jinja_to_string(j, args->arg[0]) : NULL;
     struct jinja_value *to = from && args->arg[1] ? jinja_to_string(j, args->arg[1]) : NULL;
@@ -200,22 +202,22 @@ static struct jinja_value *filter_replace(struct jinja *j, struct jinja_value *s
     return jinja_replace(j, subject->str, from->str, to->str, max);
 }
 
-static struct jinja_value *filter_safe(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_safe(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_to_string(j, self);
 }
 
-static struct jinja_value *filter_trim(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_trim(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *text = jinja_to_string(j, self);
     if (!text) return NULL;
     const struct jinja_builtin *strip = jinja_find_method(text, (struct jinja_str){"strip", 5});
     return strip->call(j, text, args);
 }
 
-static struct jinja_value *filter_wordcount(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_wordcount(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *text = jinja_to_string(j, self);
     if (!text) return NULL;
@@ -225,20 +227,20 @@ static struct jinja_value *filter_wordcount(struct jinja *j, struct jinja_value 
 }
 
 /* separators: a pair of texts. */
-static bool json_separators(struct jinja *j, const struct jinja_value *arg,
-        struct jinja_json_style *style) {
+static bool json_separators(
+        struct jinja *j, const struct jinja_value *arg, struct jinja_json_style *style) {
     if (!arg || arg->type == JINJA_NONE) return true;
     if (!jinja_is_sequence(arg) || arg->list.n != 2) {
         jinja_fail(j, ERR_BAD_INPUT, "the chat template gives tojson separators that are no pair");
         return false;
     }
     return jinja_arg_str(j, arg->list.items[0], &style->item_separator) &&
-            jinja_arg_str(j, arg->list.items[1], &style->key_separator);
+           jinja_arg_str(j, arg->list.items[1], &style->key_separator);
 }
 
 /* indent: how many blanks, or the text itself. */
-static bool json_indent(struct jinja *j, const struct jinja_value *arg,
-        struct jinja_json_style *style) {
+static bool json_indent(
+        struct jinja *j, const struct jinja_value *arg, struct jinja_json_style *style) {
     static const char blanks[] = "                                ";
     if (!arg || arg->type == JINJA_NONE) return true;
     style->spread = true;
@@ -257,8 +259,8 @@ static bool json_indent(struct jinja *j, const struct jinja_value *arg,
     return true;
 }
 
-static struct jinja_value *filter_tojson(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_tojson(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_json_style style = {
             .ascii = args->arg[0] && jinja_truth(args->arg[0]),
             .sort_keys = args->arg[3] && jinja_truth(args->arg[3]),
@@ -271,8 +273,8 @@ static struct jinja_value *filter_tojson(struct jinja *j, struct jinja_value *se
     return jinja_dump_json(j, &text, self, &style) ? jinja_text_value(j, &text) : NULL;
 }
 
-static struct jinja_value *filter_from_json(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_from_json(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_str str = {"", 0};
     size_t at;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /* The value behind an attribute path: "function.name", "0.role", or an index. */
-static struct jinja_value *follow(struct jinja *j, struct jinja_value *item,
-        struct jinja_value *path) {
+static struct jinja_value *follow(
+        struct jinja *j, struct jinja_value *item, struct jinja_value *path) {
     if (path->type != JINJA_STRING) return jinja_index(j, item, path);
     struct jinja_str rest = path->str;
     while (item) {
@@ -26,8 +26,8 @@ static struct jinja_value *follow(struct jinja *j, struct jinja_value *item,
     return item;
 }
 
-static struct jinja_value *maybe_follow(struct jinja *j, struct jinja_value *item,
-        struct jinja_value *path) {
+static struct jinja_value *maybe_follow(
+        struct jinja *j, struct jinja_value *item, struct jinja_value *path) {
     return path && path->type != JINJA_NONE ? follow(j, item, path) : item;
 }
 
@@ -39,8 +39,8 @@ static struct jinja_value *keyword(const struct jinja_args *args, const char *na
 
 /* ---- size and ends ---- */
 
-static struct jinja_value *filter_length(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_length(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     if (self->type == JINJA_DICT) return jinja_int(j, (int64_t)self->dict.n);
     if (self->type == JINJA_STRING) {
@@ -53,24 +53,24 @@ static struct jinja_value *filter_length(struct jinja *j, struct jinja_value *se
     return jinja_int(j, self->type == JINJA_UNDEFINED ? 0 : (int64_t)self->list.n);
 }
 
-static struct jinja_value *filter_first(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_first(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *items = jinja_iterate(j, self);
     if (!items) return NULL;
     return items->list.n ? items->list.items[0] : jinja_undefined(j, "first", 5);
 }
 
-static struct jinja_value *filter_last(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_last(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *items = jinja_iterate(j, self);
     if (!items) return NULL;
     return items->list.n ? items->list.items[items->list.n - 1] : jinja_undefined(j, "last", 4);
 }
 
-static struct jinja_value *filter_list(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_list(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *items = jinja_iterate(j, self);
     struct jinja_value *list = items ? jinja_sequence(j, JINJA_LIST, items->list.n) : NULL;
@@ -79,8 +79,8 @@ static struct jinja_value *filter_list(struct jinja *j, struct jinja_value *self
     return list;
 }
 
-static struct jinja_value *filter_reverse(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_reverse(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *back[3] = {NULL, NULL, jinja_int(j, -1)};
     if (!back[2]) return NULL;
@@ -89,8 +89,8 @@ static struct jinja_value *filter_reverse(struct jinja *j, struct jinja_value *s
     return list ? jinja_slice(j, list, back) : NULL;
 }
 
-static struct jinja_value *filter_items(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_items(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     if (self->type == JINJA_UNDEFINED) return jinja_list(j);
     if (self->type != JINJA_DICT)
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template takes the items of a %s",
@@ -98,14 +98,14 @@ static struct jinja_value *filter_items(struct jinja *j, struct jinja_value *sel
     return jinja_find_method(self, (struct jinja_str){"items", 5})->call(j, self, args);
 }
 
-static struct jinja_value *filter_attr(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_attr(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str name = {"", 0};
     return jinja_arg_str(j, args->arg[0], &name) ? jinja_attr(j, self, name) : NULL;
 }
 
-static struct jinja_value *filter_join(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_join(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *items = jinja_iterate(j, self);
     struct jinja_value *between = args->arg[0] ? jinja_to_string(j, args->arg[0]) : NULL;
     struct jinja_text text = {0};
@@ -150,35 +150,35 @@ static struct jinja_value *choose(struct jinja *j, struct jinja_value *self,
     return j->failed ? NULL : kept;
 }
 
-static struct jinja_value *filter_select(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_select(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return choose(j, self, args, 0, NULL, true);
 }
 
-static struct jinja_value *filter_reject(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_reject(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return choose(j, self, args, 0, NULL, false);
 }
 
-static struct jinja_value *choose_attr(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args, bool wanted) {
+static struct jinja_value *choose_attr(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args, bool wanted) {
     if (args->n_pos == 0)
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template selects by no attribute");
     return choose(j, self, args, 1, args->pos[0], wanted);
 }
 
-static struct jinja_value *filter_selectattr(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_selectattr(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return choose_attr(j, self, args, true);
 }
 
-static struct jinja_value *filter_rejectattr(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_rejectattr(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return choose_attr(j, self, args, false);
 }
 
-static struct jinja_value *map_one(struct jinja *j, struct jinja_value *item,
-        const struct jinja_args *args) {
+static struct jinja_value *map_one(
+        struct jinja *j, struct jinja_value *item, const struct jinja_args *args) {
     struct jinja_value *path = keyword(args, "attribute");
     if (path) {
         struct jinja_value *found = follow(j, item, path), *other = keyword(args, "default");
@@ -187,13 +187,15 @@ static struct jinja_value *map_one(struct jinja *j, struct jinja_value *item,
     struct jinja_str name = {"", 0};
     if (args->n_pos == 0 || !jinja_arg_str(j, args->pos[0], &name))
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template maps with no filter");
-    struct jinja_args rest = {.pos = args->pos + 1, .n_pos = args->n_pos - 1,
-            .keywords = args->keywords, .n_keywords = args->n_keywords};
+    struct jinja_args rest = {.pos = args->pos + 1,
+            .n_pos = args->n_pos - 1,
+            .keywords = args->keywords,
+            .n_keywords = args->n_keywords};
     return jinja_apply_filter(j, name, item, &rest);
 }
 
-static struct jinja_value *filter_map(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_map(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *items = items_or_none(j, self);
     struct jinja_value *list = items ? jinja_sequence(j, JINJA_LIST, items->list.n) : NULL;
     for (size_t i = 0; list && i < list->list.n; i++) {
@@ -216,8 +218,8 @@ static struct jinja_value *sort_key(struct jinja *j, struct jinja_value *value, 
 }
 
 /* Stable merge sort of a[n] with b as work space. False: failed. */
-static bool merge_sort(struct jinja *j, struct sortable *a, struct sortable *b, size_t n,
-        bool descending) {
+static bool merge_sort(
+        struct jinja *j, struct sortable *a, struct sortable *b, size_t n, bool descending) {
     for (size_t width = 1; width < n; width *= 2) {
         for (size_t low = 0; low < n; low += 2 * width) {
             size_t mid = low + width < n ? low + width : n;
@@ -261,15 +263,15 @@ static bool flag(const struct jinja_value *arg) {
     return arg && jinja_truth(arg);
 }
 
-static struct jinja_value *filter_sort(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_sort(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *items = jinja_iterate(j, self);
     if (!items) return NULL;
     return sorted(j, items, args->arg[2], flag(args->arg[1]), flag(args->arg[0]));
 }
 
-static struct jinja_value *filter_dictsort(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_dictsort(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str by = {"key", 3};
     struct jinja_value *items = filter_items(j, self, args);
     if (!items || !jinja_arg_str(j, args->arg[1], &by)) return NULL;
@@ -278,8 +280,8 @@ static struct jinja_value *filter_dictsort(struct jinja *j, struct jinja_value *
     return sorted(j, items, path, flag(args->arg[0]), flag(args->arg[2]));
 }
 
-static struct jinja_value *filter_unique(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_unique(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *items = jinja_iterate(j, self);
     struct jinja_value *seen = jinja_list(j), *kept = jinja_list(j);
     if (!items || !seen || !kept) return NULL;
@@ -297,8 +299,8 @@ static struct jinja_value *filter_unique(struct jinja *j, struct jinja_value *se
     return j->failed ? NULL : kept;
 }
 
-static struct jinja_value *extreme(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args, bool descending) {
+static struct jinja_value *extreme(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args, bool descending) {
     struct jinja_value *items = jinja_iterate(j, self);
     if (!items) return NULL;
     items = sorted(j, items, args->arg[1], flag(args->arg[0]), descending);
@@ -306,18 +308,18 @@ static struct jinja_value *extreme(struct jinja *j, struct jinja_value *self,
     return items->list.n ? items->list.items[0] : jinja_undefined(j, "min or max", 10);
 }
 
-static struct jinja_value *filter_min(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_min(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return extreme(j, self, args, false);
 }
 
-static struct jinja_value *filter_max(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_max(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return extreme(j, self, args, true);
 }
 
-static struct jinja_value *filter_sum(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *filter_sum(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *items = jinja_iterate(j, self);
     struct jinja_value *sum = args->arg[1] ? args->arg[1] : jinja_int(j, 0);
     for (size_t i = 0; items && sum && i < items->list.n; i++) {

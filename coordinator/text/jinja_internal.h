@@ -119,17 +119,17 @@ struct jinja_value *jinja_sequence(struct jinja *j, enum jinja_type type, size_t
 struct jinja_value *jinja_pair_tuple(struct jinja *j, struct jinja_value *a, struct jinja_value *b);
 
 /* NULL when the key is not there, or the step budget ran out. */
-struct jinja_pair *jinja_find_pair(struct jinja *j, const struct jinja_value *dict,
-        const struct jinja_value *key);
-struct jinja_value *jinja_get(struct jinja *j, const struct jinja_value *dict,
-        struct jinja_str key);
-struct jinja_value *jinja_get_key(struct jinja *j, const struct jinja_value *dict,
-        const struct jinja_value *key);
+struct jinja_pair *jinja_find_pair(
+        struct jinja *j, const struct jinja_value *dict, const struct jinja_value *key);
+struct jinja_value *jinja_get(
+        struct jinja *j, const struct jinja_value *dict, struct jinja_str key);
+struct jinja_value *jinja_get_key(
+        struct jinja *j, const struct jinja_value *dict, const struct jinja_value *key);
 bool jinja_put_key(struct jinja *j, struct jinja_value *dict, struct jinja_value *key,
         struct jinja_value *value);
 
 bool jinja_truth(const struct jinja_value *v);
-bool jinja_is_number(const struct jinja_value *v); /* int, float, bool */
+bool jinja_is_number(const struct jinja_value *v);                /* int, float, bool */
 bool jinja_is_integer(const struct jinja_value *v, int64_t *out); /* int, bool */
 double jinja_as_real(const struct jinja_value *v);
 bool jinja_is_sequence(const struct jinja_value *v); /* LIST, TUPLE */
@@ -140,8 +140,8 @@ const char *jinja_type_name(const struct jinja_value *v); /* behind "a" in a mes
 /* -1 failed, else 0 or 1. */
 int jinja_equal(struct jinja *j, const struct jinja_value *a, const struct jinja_value *b);
 /* False: failed, or the two have no order. */
-bool jinja_compare(struct jinja *j, const struct jinja_value *a, const struct jinja_value *b,
-        int *out_order);
+bool jinja_compare(
+        struct jinja *j, const struct jinja_value *a, const struct jinja_value *b, int *out_order);
 
 /* What {{ v }} prints, and how v looks inside a printed list. */
 bool jinja_print(struct jinja *j, struct jinja_text *text, const struct jinja_value *v);
@@ -158,7 +158,7 @@ struct jinja_value *jinja_iterate(struct jinja *j, struct jinja_value *v);
 
 size_t jinja_char(struct jinja_str str, size_t at, uint32_t *out_cp); /* its length, >= 1 */
 size_t jinja_n_chars(struct jinja_str str);
-bool jinja_is_space(uint32_t cp); /* white space as Python's str.strip() sees it */
+bool jinja_is_space(uint32_t cp);   /* white space as Python's str.strip() sees it */
 bool jinja_is_control(uint32_t cp); /* what Python's repr() escapes */
 struct jinja_str jinja_strip(struct jinja_str str, bool left, bool right);
 const char *jinja_find(struct jinja_str hay, size_t from, struct jinja_str needle); /* or NULL */
@@ -231,24 +231,36 @@ enum jinja_node_kind {
     JINJA_N_COMPARE, /* a, then list of COMPARE nodes (op, a) */
     JINJA_N_COND,    /* a if b else c (c may be NULL) */
     /* statements */
-    JINJA_N_TEXT,   /* value */
-    JINJA_N_PRINT,  /* {{ a }} */
-    JINJA_N_BODY,   /* list */
-    JINJA_N_IF,     /* list of BRANCH */
-    JINJA_N_BRANCH, /* condition a (NULL: else), body b */
-    JINJA_N_FOR,    /* for a in b [if c]: list[0], else list[1] (may be NULL) */
-    JINJA_N_SET,    /* a = b; without b: the text of c */
-    JINJA_N_WITH,   /* list: target, expression, ...; body a */
-    JINJA_N_MACRO,  /* name(list of KEYWORD, default a or NULL): b */
+    JINJA_N_TEXT,         /* value */
+    JINJA_N_PRINT,        /* {{ a }} */
+    JINJA_N_BODY,         /* list */
+    JINJA_N_IF,           /* list of BRANCH */
+    JINJA_N_BRANCH,       /* condition a (NULL: else), body b */
+    JINJA_N_FOR,          /* for a in b [if c]: list[0], else list[1] (may be NULL) */
+    JINJA_N_SET,          /* a = b; without b: the text of c */
+    JINJA_N_WITH,         /* list: target, expression, ...; body a */
+    JINJA_N_MACRO,        /* name(list of KEYWORD, default a or NULL): b */
     JINJA_N_FILTER_BLOCK, /* the text of c through a */
     JINJA_N_BREAK,
     JINJA_N_CONTINUE,
 };
 
 enum jinja_op {
-    JINJA_OP_ADD, JINJA_OP_SUB, JINJA_OP_MUL, JINJA_OP_DIV, JINJA_OP_FLOORDIV, JINJA_OP_MOD,
-    JINJA_OP_POW, JINJA_OP_CONCAT,
-    JINJA_OP_EQ, JINJA_OP_NE, JINJA_OP_LT, JINJA_OP_LE, JINJA_OP_GT, JINJA_OP_GE, JINJA_OP_IN,
+    JINJA_OP_ADD,
+    JINJA_OP_SUB,
+    JINJA_OP_MUL,
+    JINJA_OP_DIV,
+    JINJA_OP_FLOORDIV,
+    JINJA_OP_MOD,
+    JINJA_OP_POW,
+    JINJA_OP_CONCAT,
+    JINJA_OP_EQ,
+    JINJA_OP_NE,
+    JINJA_OP_LT,
+    JINJA_OP_LE,
+    JINJA_OP_GT,
+    JINJA_OP_GE,
+    JINJA_OP_IN,
     JINJA_OP_NOT_IN,
 };
 
@@ -320,8 +332,8 @@ struct jinja_args {
 struct jinja_builtin {
     const char *name;
     const char *params;
-    struct jinja_value *(*call)(struct jinja *j, struct jinja_value *self,
-            const struct jinja_args *args);
+    struct jinja_value *(*call)(
+            struct jinja *j, struct jinja_value *self, const struct jinja_args *args);
 };
 
 struct jinja {
@@ -337,7 +349,7 @@ struct jinja {
     struct err err;
     struct jinja_scope globals;
     struct jinja_scope *scope;
-    struct jinja_text *out; /* where output goes now */
+    struct jinja_text *out;                      /* where output goes now */
     struct jinja_value undefined, none, yes, no; /* the ones without contents */
 };
 
@@ -349,22 +361,22 @@ struct jinja_value *jinja_eval(struct jinja *j, const struct jinja_node *node);
 struct jinja_value *jinja_attr(struct jinja *j, struct jinja_value *of, struct jinja_str name);
 struct jinja_value *jinja_index(struct jinja *j, struct jinja_value *of, struct jinja_value *key);
 struct jinja_value *jinja_slice(struct jinja *j, struct jinja_value *of, struct jinja_value **part);
-struct jinja_value *jinja_binary(struct jinja *j, enum jinja_op op, struct jinja_value *a,
-        struct jinja_value *b);
+struct jinja_value *jinja_binary(
+        struct jinja *j, enum jinja_op op, struct jinja_value *a, struct jinja_value *b);
 int jinja_relation(struct jinja *j, enum jinja_op op, struct jinja_value *a, struct jinja_value *b);
 bool jinja_assign(struct jinja *j, struct jinja_scope *scope, struct jinja_str name,
         struct jinja_value *value);
 /* "'x' is undefined", for what cannot be done with an undefined value. */
 void *jinja_fail_undefined(struct jinja *j, const struct jinja_value *v);
 struct jinja_value *jinja_lookup(struct jinja *j, struct jinja_str name); /* NULL: no such */
-struct jinja_value *jinja_call_macro(struct jinja *j, const struct jinja_value *macro,
-        const struct jinja_args *args);
+struct jinja_value *jinja_call_macro(
+        struct jinja *j, const struct jinja_value *macro, const struct jinja_args *args);
 
 struct jinja_value *jinja_eval_call(struct jinja *j, const struct jinja_node *node);
-struct jinja_value *jinja_eval_filter(struct jinja *j, const struct jinja_node *node,
-        struct jinja_value *subject);
-struct jinja_value *jinja_eval_test(struct jinja *j, const struct jinja_node *node,
-        struct jinja_value *subject);
+struct jinja_value *jinja_eval_filter(
+        struct jinja *j, const struct jinja_node *node, struct jinja_value *subject);
+struct jinja_value *jinja_eval_test(
+        struct jinja *j, const struct jinja_node *node, struct jinja_value *subject);
 /* By name, with arguments at hand (map, select ...). */
 struct jinja_value *jinja_apply_filter(struct jinja *j, struct jinja_str name,
         struct jinja_value *subject, struct jinja_args *args);
@@ -375,11 +387,11 @@ bool jinja_arg_int(struct jinja *j, const struct jinja_value *arg, int64_t *io_v
 bool jinja_arg_str(struct jinja *j, const struct jinja_value *arg, struct jinja_str *io_value);
 
 /* Tables, each ended by a NULL name. */
-extern const struct jinja_builtin jinja_functions[];     /* jinja_call.c */
-extern const struct jinja_builtin jinja_filters[];       /* jinja_filter.c */
-extern const struct jinja_builtin jinja_list_filters[];  /* jinja_filter_list.c */
-extern const struct jinja_builtin jinja_tests[];         /* jinja_is.c */
-extern const struct jinja_builtin jinja_str_methods[];   /* jinja_str_method.c */
+extern const struct jinja_builtin jinja_functions[];    /* jinja_call.c */
+extern const struct jinja_builtin jinja_filters[];      /* jinja_filter.c */
+extern const struct jinja_builtin jinja_list_filters[]; /* jinja_filter_list.c */
+extern const struct jinja_builtin jinja_tests[];        /* jinja_is.c */
+extern const struct jinja_builtin jinja_str_methods[];  /* jinja_str_method.c */
 /* jinja_method.c */
 const struct jinja_builtin *jinja_find_method(const struct jinja_value *of, struct jinja_str name);
 /* Whether Python has a method of this name, and we do not. */
@@ -388,9 +400,9 @@ bool jinja_lacks_method(const struct jinja_value *of, struct jinja_str name);
 /* ---- JSON: jinja_json.c ---- */
 
 struct jinja_json_style {
-    bool ascii;      /* \uXXXX for everything else */
+    bool ascii; /* \uXXXX for everything else */
     bool sort_keys;
-    bool spread;     /* line feeds, and indent for every level */
+    bool spread; /* line feeds, and indent for every level */
     struct jinja_str indent, item_separator, key_separator;
 };
 bool jinja_dump_json(struct jinja *j, struct jinja_text *text, const struct jinja_value *v,

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #define TEST(name, expression)                                                                     \
-    static struct jinja_value *test_##name(struct jinja *j, struct jinja_value *self,              \
-            const struct jinja_args *args) {                                                       \
+    static struct jinja_value *test_##name(                                                        \
+            struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {            \
         (void)args;                                                                                \
         return jinja_bool(j, (expression));                                                        \
     }
@@ -25,33 +25,33 @@ TEST(mapping, self->type == JINJA_DICT)
 TEST(callable, self->type == JINJA_FUNCTION || self->type == JINJA_MACRO)
 /* As in Jinja, an undefined value counts as an empty sequence, and a dict has a length too. */
 TEST(sequence, jinja_is_sequence(self) || self->type == JINJA_STRING || self->type == JINJA_DICT ||
-                self->type == JINJA_UNDEFINED)
+                       self->type == JINJA_UNDEFINED)
 
-static struct jinja_value *remainder_is(struct jinja *j, const struct jinja_value *self,
-        int64_t divisor, int64_t wanted) {
+static struct jinja_value *remainder_is(
+        struct jinja *j, const struct jinja_value *self, int64_t divisor, int64_t wanted) {
     int64_t value;
     if (!jinja_is_integer(self, &value))
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template divides a %s",
-                jinja_type_name(self));
+        return jinja_fail(
+                j, ERR_BAD_INPUT, "the chat template divides a %s", jinja_type_name(self));
     if (divisor == 0) return jinja_fail(j, ERR_BAD_INPUT, "the chat template divides by zero");
     int64_t rest = divisor == -1 ? 0 : value % divisor;
     return jinja_bool(j, (rest < 0 ? -rest : rest) == wanted);
 }
 
-static struct jinja_value *test_even(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_even(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return remainder_is(j, self, 2, 0);
 }
 
-static struct jinja_value *test_odd(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_odd(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return remainder_is(j, self, 2, 1);
 }
 
-static struct jinja_value *test_divisibleby(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_divisibleby(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t divisor = 0;
     return jinja_arg_int(j, args->arg[0], &divisor) ? remainder_is(j, self, divisor, 0) : NULL;
 }
@@ -65,8 +65,8 @@ static struct jinja_value *relate(struct jinja *j, struct jinja_value *self,
 }
 
 #define RELATION(name, op)                                                                         \
-    static struct jinja_value *test_##name(struct jinja *j, struct jinja_value *self,              \
-            const struct jinja_args *args) {                                                       \
+    static struct jinja_value *test_##name(                                                        \
+            struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {            \
         return relate(j, self, args, (op));                                                        \
     }
 
@@ -78,8 +78,8 @@ RELATION(gt, JINJA_OP_GT)
 RELATION(ge, JINJA_OP_GE)
 RELATION(in, JINJA_OP_IN)
 
-static struct jinja_value *test_sameas(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_sameas(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     const struct jinja_value *other = args->arg[0];
     bool scalar = self->type <= JINJA_FLOAT && other && other->type == self->type;
     if (!scalar) return jinja_bool(j, self == other);
@@ -87,25 +87,25 @@ static struct jinja_value *test_sameas(struct jinja *j, struct jinja_value *self
     return same < 0 ? NULL : jinja_bool(j, same);
 }
 
-static struct jinja_value *test_case(struct jinja *j, const struct jinja_value *self,
-        enum jinja_case to) {
+static struct jinja_value *test_case(
+        struct jinja *j, const struct jinja_value *self, enum jinja_case to) {
     if (self->type != JINJA_STRING) return jinja_bool(j, false);
     struct jinja_value *changed = jinja_recase(j, self->str, to);
     struct jinja_value *other =
             jinja_recase(j, self->str, to == JINJA_LOWER ? JINJA_UPPER : JINJA_LOWER);
     if (!changed || !other) return NULL;
-    return jinja_bool(j, jinja_str_equal(self->str, changed->str) &&
-                    !jinja_str_equal(self->str, other->str));
+    return jinja_bool(
+            j, jinja_str_equal(self->str, changed->str) && !jinja_str_equal(self->str, other->str));
 }
 
-static struct jinja_value *test_lower(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_lower(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return test_case(j, self, JINJA_LOWER);
 }
 
-static struct jinja_value *test_upper(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *test_upper(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return test_case(j, self, JINJA_UPPER);
 }

@@ -141,8 +141,7 @@ static bool dump_flat(struct dump *d, const struct jinja_value *v) {
         jinja_fail_undefined(d->j, v);
         return false;
     default:
-        jinja_fail(d->j, ERR_BAD_INPUT, "the chat template makes JSON of a %s",
-                jinja_type_name(v));
+        jinja_fail(d->j, ERR_BAD_INPUT, "the chat template makes JSON of a %s", jinja_type_name(v));
         return false;
     }
 }
@@ -339,8 +338,8 @@ struct jinja_value *jinja_parse_json(struct jinja *j, struct jinja_str text, siz
     return v;
 }
 
-int jinja_from_json(struct jinja *jinja, const char *text, size_t n,
-        struct jinja_value **out_value, struct err *err) {
+int jinja_from_json(struct jinja *jinja, const char *text, size_t n, struct jinja_value **out_value,
+        struct err *err) {
     size_t at;
     if (jinja->failed) return err_set(err, jinja->err.code, "%s", jinja->err.what);
     struct jinja_value *v = jinja_parse_json(jinja, (struct jinja_str){n ? text : "", n}, &at);

@@ -190,8 +190,8 @@ static bool lex_number(struct jinja_lexer *lx, struct jinja_token *out) {
     for (;; skip(lx, 1)) {
         char c = peek(lx, 0);
         bool exponent = (c == 'e' || c == 'E') && n &&
-                (is_digit(peek(lx, 1)) ||
-                        ((peek(lx, 1) == '-' || peek(lx, 1) == '+') && is_digit(peek(lx, 2))));
+                        (is_digit(peek(lx, 1)) || ((peek(lx, 1) == '-' || peek(lx, 1) == '+') &&
+                                                          is_digit(peek(lx, 2))));
         bool sign = (c == '-' || c == '+') && n && (digits[n - 1] | 32) == 'e';
         bool point = c == '.' && is_digit(peek(lx, 1)) && !real;
         if (c == '_' && is_digit(peek(lx, 1))) continue;

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-static struct jinja_value *fail_types(struct jinja *j, const char *op, const struct jinja_value *a,
-        const struct jinja_value *b) {
+static struct jinja_value *fail_types(
+        struct jinja *j, const char *op, const struct jinja_value *a, const struct jinja_value *b) {
     if (a->type == JINJA_UNDEFINED) return jinja_fail_undefined(j, a);
     if (b->type == JINJA_UNDEFINED) return jinja_fail_undefined(j, b);
     return jinja_fail(j, ERR_BAD_INPUT, "the chat template has no '%s' for a %s and a %s", op,
@@ -37,8 +37,8 @@ static struct jinja_value *join_strings(struct jinja *j, struct jinja_str a, str
     return jinja_str_value(j, (struct jinja_str){bytes, a.n + b.n});
 }
 
-static struct jinja_value *join_lists(struct jinja *j, const struct jinja_value *a,
-        const struct jinja_value *b) {
+static struct jinja_value *join_lists(
+        struct jinja *j, const struct jinja_value *a, const struct jinja_value *b) {
     struct jinja_value *out = jinja_sequence(j, a->type, a->list.n + b->list.n);
     if (!out) return NULL;
     if (a->list.n) memcpy(out->list.items, a->list.items, a->list.n * sizeof *a->list.items);
@@ -91,8 +91,7 @@ static struct jinja_value *int_math(struct jinja *j, enum jinja_op op, int64_t a
     int64_t value = 0;
     bool fits = true;
     bool divides = op == JINJA_OP_FLOORDIV || op == JINJA_OP_MOD;
-    if (divides && b == 0)
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template divides by zero");
+    if (divides && b == 0) return jinja_fail(j, ERR_BAD_INPUT, "the chat template divides by zero");
     if (op == JINJA_OP_ADD) fits = !__builtin_add_overflow(a, b, &value);
     if (op == JINJA_OP_SUB) fits = !__builtin_sub_overflow(a, b, &value);
     if (op == JINJA_OP_MUL) fits = !__builtin_mul_overflow(a, b, &value);
@@ -137,8 +136,8 @@ static struct jinja_value *number_math(struct jinja *j, enum jinja_op op,
     return real_math(j, op, jinja_as_real(a), jinja_as_real(b));
 }
 
-struct jinja_value *jinja_binary(struct jinja *j, enum jinja_op op, struct jinja_value *a,
-        struct jinja_value *b) {
+struct jinja_value *jinja_binary(
+        struct jinja *j, enum jinja_op op, struct jinja_value *a, struct jinja_value *b) {
     static const char *const names[] = {"+", "-", "*", "/", "//", "%", "**", "~"};
     if (op == JINJA_OP_CONCAT) {
         a = jinja_to_string(j, a);
@@ -183,8 +182,8 @@ static int is_in(struct jinja *j, struct jinja_value *item, struct jinja_value *
     return 0;
 }
 
-int jinja_relation(struct jinja *j, enum jinja_op op, struct jinja_value *a,
-        struct jinja_value *b) {
+int jinja_relation(
+        struct jinja *j, enum jinja_op op, struct jinja_value *a, struct jinja_value *b) {
     static const char *const names[] = {"<", "<=", ">", ">="};
     int holds, order;
     switch (op) {

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-static struct jinja_value *method_items(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_items(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *list = jinja_sequence(j, JINJA_LIST, self->dict.n);
     if (!list) return NULL;
@@ -18,14 +18,14 @@ static struct jinja_value *method_items(struct jinja *j, struct jinja_value *sel
     return list;
 }
 
-static struct jinja_value *method_keys(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_keys(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_iterate(j, self);
 }
 
-static struct jinja_value *method_values(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_values(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *list = jinja_sequence(j, JINJA_LIST, self->dict.n);
     if (!list) return NULL;
@@ -34,8 +34,8 @@ static struct jinja_value *method_values(struct jinja *j, struct jinja_value *se
     return list;
 }
 
-static struct jinja_value *method_get(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_get(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     if (!args->arg[0])
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template calls get() without a key");
     struct jinja_value *found = jinja_get_key(j, self, args->arg[0]);
@@ -43,8 +43,8 @@ static struct jinja_value *method_get(struct jinja *j, struct jinja_value *self,
     return args->arg[1] ? args->arg[1] : jinja_none(j);
 }
 
-static struct jinja_value *method_copy(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_copy(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     struct jinja_value *copy = jinja_dict(j);
     for (size_t i = 0; copy && i < self->dict.n; i++) {
@@ -54,8 +54,8 @@ static struct jinja_value *method_copy(struct jinja *j, struct jinja_value *self
     return copy;
 }
 
-static struct jinja_value *method_update(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_update(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *other = args->arg[0];
     if (!other || other->type != JINJA_DICT)
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template updates a dict with no dict");
@@ -65,8 +65,8 @@ static struct jinja_value *method_update(struct jinja *j, struct jinja_value *se
     return jinja_none(j);
 }
 
-static struct jinja_value *method_dict_pop(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_dict_pop(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_value *key = args->arg[0];
     if (!key) return jinja_fail(j, ERR_BAD_INPUT, "the chat template calls pop() without a key");
     struct jinja_pair *pair = jinja_find_pair(j, self, key);
@@ -80,16 +80,15 @@ static struct jinja_value *method_dict_pop(struct jinja *j, struct jinja_value *
     return value;
 }
 
-static struct jinja_value *method_append(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
-    if (!args->arg[0])
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template appends nothing");
+static struct jinja_value *method_append(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
+    if (!args->arg[0]) return jinja_fail(j, ERR_BAD_INPUT, "the chat template appends nothing");
     jinja_push(j, self, args->arg[0]);
     return j->failed ? NULL : jinja_none(j);
 }
 
-static struct jinja_value *method_extend(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_extend(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     if (!args->arg[0]) return jinja_fail(j, ERR_BAD_INPUT, "the chat template appends nothing");
     struct jinja_value *more = jinja_iterate(j, args->arg[0]);
     if (!more) return NULL;
@@ -100,8 +99,8 @@ static struct jinja_value *method_extend(struct jinja *j, struct jinja_value *se
     return j->failed ? NULL : jinja_none(j);
 }
 
-static struct jinja_value *method_list_pop(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_list_pop(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t at = -1;
     if (!jinja_arg_int(j, args->arg[0], &at)) return NULL;
     if (at < 0) at += (int64_t)self->list.n;
@@ -115,8 +114,8 @@ static struct jinja_value *method_list_pop(struct jinja *j, struct jinja_value *
     return item;
 }
 
-static struct jinja_value *method_insert(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_insert(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t at = 0, n = (int64_t)self->list.n;
     if (!args->arg[1] || !jinja_arg_int(j, args->arg[0], &at))
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template inserts nothing");
@@ -130,8 +129,8 @@ static struct jinja_value *method_insert(struct jinja *j, struct jinja_value *se
     return jinja_none(j);
 }
 
-static struct jinja_value *method_list_index(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_list_index(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     for (size_t i = 0; args->arg[0] && i < self->list.n; i++) {
         int same = jinja_equal(j, self->list.items[i], args->arg[0]);
         if (same < 0) return NULL;
@@ -140,8 +139,8 @@ static struct jinja_value *method_list_index(struct jinja *j, struct jinja_value
     return jinja_fail(j, ERR_BAD_INPUT, "the chat template seeks what is not in a list");
 }
 
-static struct jinja_value *method_list_count(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_list_count(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     int64_t n = 0;
     for (size_t i = 0; args->arg[0] && i < self->list.n; i++) {
         int same = jinja_equal(j, self->list.items[i], args->arg[0]);
@@ -151,8 +150,8 @@ static struct jinja_value *method_list_count(struct jinja *j, struct jinja_value
     return jinja_int(j, n);
 }
 
-static struct jinja_value *method_cycle(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_cycle(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     if (args->n_pos == 0)
         return jinja_fail(j, ERR_BAD_INPUT, "the chat template cycles through nothing");
     return args->pos[self->loop.index % args->n_pos];
@@ -184,8 +183,7 @@ static const struct jinja_builtin loop_methods[] = {
         {NULL, NULL, NULL},
 };
 
-const struct jinja_builtin *jinja_find_method(const struct jinja_value *of,
-        struct jinja_str name) {
+const struct jinja_builtin *jinja_find_method(const struct jinja_value *of, struct jinja_str name) {
     const struct jinja_builtin *table = NULL;
     if (of->type == JINJA_STRING) table = jinja_str_methods;
     if (of->type == JINJA_DICT) table = dict_methods;

@@ -31,8 +31,8 @@ void jinja_real_text(double value, char out[40]) {
     snprintf(out, 40, "%.*f", decimals > 1 ? decimals : 1, value);
 }
 
-static bool print_escaped(struct jinja *j, struct jinja_text *text, uint32_t cp,
-        const char *bytes, size_t n, char quote) {
+static bool print_escaped(struct jinja *j, struct jinja_text *text, uint32_t cp, const char *bytes,
+        size_t n, char quote) {
     char code[16];
     if (cp == '\n') return jinja_text_append(j, text, "\\n", 2);
     if (cp == '\r') return jinja_text_append(j, text, "\\r", 2);

@@ -23,16 +23,16 @@ size_t jinja_n_chars(struct jinja_str str) {
 
 bool jinja_is_space(uint32_t cp) {
     return (cp >= 9 && cp <= 13) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
-            cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-            cp == 0x202f || cp == 0x205f || cp == 0x3000;
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 bool jinja_is_control(uint32_t cp) {
     return cp < 0x20 || (cp >= 0x7f && cp <= 0xa0) || cp == 0xad ||
-            (cp != 0x20 && jinja_is_space(cp)) || (cp >= 0x200b && cp <= 0x200f) ||
-            (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) ||
-            (cp >= 0xe000 && cp <= 0xf8ff) || cp == 0xfeff || (cp >= 0xfff0 && cp <= 0xfffb) ||
-            cp >= 0xe0000;
+           (cp != 0x20 && jinja_is_space(cp)) || (cp >= 0x200b && cp <= 0x200f) ||
+           (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) ||
+           (cp >= 0xe000 && cp <= 0xf8ff) || cp == 0xfeff || (cp >= 0xfff0 && cp <= 0xfffb) ||
+           cp >= 0xe0000;
 }
 
 /* Length of the character before `end`. */
@@ -72,9 +72,9 @@ static uint32_t lower_of(uint32_t cp) {
     if (cp >= 'A' && cp <= 'Z') return cp + 32;
     if (cp >= 0xc0 && cp <= 0xde && cp != 0xd7) return cp + 32;
     bool even_upper = (cp >= 0x100 && cp <= 0x12f) || (cp >= 0x132 && cp <= 0x137) ||
-            (cp >= 0x14a && cp <= 0x177) || (cp >= 0x460 && cp <= 0x481) ||
-            (cp >= 0x48a && cp <= 0x4bf) || (cp >= 0x1e00 && cp <= 0x1e95) ||
-            (cp >= 0x1ea0 && cp <= 0x1eff);
+                      (cp >= 0x14a && cp <= 0x177) || (cp >= 0x460 && cp <= 0x481) ||
+                      (cp >= 0x48a && cp <= 0x4bf) || (cp >= 0x1e00 && cp <= 0x1e95) ||
+                      (cp >= 0x1ea0 && cp <= 0x1eff);
     if (even_upper) return cp | 1;
     bool odd_upper = (cp >= 0x139 && cp <= 0x148) || (cp >= 0x179 && cp <= 0x17e);
     if (odd_upper) return cp & 1 ? cp + 1 : cp;
@@ -97,7 +97,7 @@ static uint32_t upper_of(uint32_t cp) {
 
 static bool starts_word(uint32_t before) {
     return jinja_is_space(before) || before == '-' || before == '(' || before == '{' ||
-            before == '[' || before == '<';
+           before == '[' || before == '<';
 }
 
 struct jinja_value *jinja_recase(struct jinja *j, struct jinja_str str, enum jinja_case to) {
@@ -108,7 +108,7 @@ struct jinja_value *jinja_recase(struct jinja *j, struct jinja_str str, enum jin
         uint32_t cp;
         size_t n = jinja_char(str, at, &cp);
         bool upper = to == JINJA_UPPER || (to == JINJA_CAPITALIZE && at == 0) ||
-                (to == JINJA_TITLE && starts_word(before));
+                     (to == JINJA_TITLE && starts_word(before));
         uint32_t changed = upper ? upper_of(cp) : lower_of(cp);
         char code[4];
         size_t n_code = changed == cp ? 0 : utf8_encode(changed, code);

@@ -14,8 +14,8 @@ static bool in_set(struct jinja_str set, struct jinja_str one) {
 }
 
 /* Without the characters of set at the chosen ends. */
-static struct jinja_str strip_set(struct jinja_str str, struct jinja_str set, bool left,
-        bool right) {
+static struct jinja_str strip_set(
+        struct jinja_str str, struct jinja_str set, bool left, bool right) {
     size_t first = str.n, last = 0;
     for (size_t at = 0; at < str.n;) {
         size_t n = jinja_char(str, at, NULL);
@@ -41,23 +41,23 @@ static struct jinja_value *strip_ends(struct jinja *j, struct jinja_value *self,
     return jinja_str_value(j, strip_set(self->str, set, left, right));
 }
 
-static struct jinja_value *method_strip(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_strip(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return strip_ends(j, self, args, true, true);
 }
 
-static struct jinja_value *method_lstrip(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_lstrip(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return strip_ends(j, self, args, true, false);
 }
 
-static struct jinja_value *method_rstrip(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_rstrip(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return strip_ends(j, self, args, false, true);
 }
 
-static bool push_part(struct jinja *j, struct jinja_value *list, struct jinja_str str, size_t from,
-        size_t to) {
+static bool push_part(
+        struct jinja *j, struct jinja_value *list, struct jinja_str str, size_t from, size_t to) {
     struct jinja_str part = {str.bytes + from, to - from};
     jinja_push(j, list, jinja_str_value(j, part));
     return jinja_step(j, 1);
@@ -99,8 +99,8 @@ static bool split_args(struct jinja *j, const struct jinja_args *args, struct ji
     return jinja_arg_int(j, args->arg[1], out_max);
 }
 
-static struct jinja_value *method_split(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_split(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str sep;
     int64_t max;
     if (!split_args(j, args, &sep, &max)) return NULL;
@@ -135,8 +135,8 @@ static void reverse(struct jinja_value *list) {
     }
 }
 
-static struct jinja_value *method_rsplit(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_rsplit(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str sep, rest = self->str;
     int64_t max;
     if (!split_args(j, args, &sep, &max)) return NULL;
@@ -156,8 +156,8 @@ static struct jinja_value *method_rsplit(struct jinja *j, struct jinja_value *se
     return list;
 }
 
-static struct jinja_value *method_splitlines(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_splitlines(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     bool keep_ends = args->arg[0] && jinja_truth(args->arg[0]);
     struct jinja_str str = self->str;
     struct jinja_value *list = jinja_list(j);
@@ -181,11 +181,12 @@ static bool has_affix(struct jinja_str str, struct jinja_str affix, bool at_end)
 }
 
 /* One affix, or a tuple of them. */
-static struct jinja_value *test_affix(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args, bool at_end) {
+static struct jinja_value *test_affix(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args, bool at_end) {
     struct jinja_value *affix = args->arg[0];
-    if (!affix || !jinja_step(j, 1)) return jinja_fail(j, ERR_BAD_INPUT,
-            "the chat template calls startswith or endswith without a text");
+    if (!affix || !jinja_step(j, 1))
+        return jinja_fail(
+                j, ERR_BAD_INPUT, "the chat template calls startswith or endswith without a text");
     struct jinja_value *const *items = &affix;
     size_t n = 1;
     if (affix->type == JINJA_TUPLE) {
@@ -200,34 +201,34 @@ static struct jinja_value *test_affix(struct jinja *j, struct jinja_value *self,
     return jinja_bool(j, false);
 }
 
-static struct jinja_value *method_startswith(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_startswith(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return test_affix(j, self, args, false);
 }
 
-static struct jinja_value *method_endswith(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_endswith(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return test_affix(j, self, args, true);
 }
 
-static struct jinja_value *method_removeprefix(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_removeprefix(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str affix = {"", 0}, str = self->str;
     if (!jinja_arg_str(j, args->arg[0], &affix)) return NULL;
     if (!has_affix(str, affix, false)) return self;
     return jinja_str_value(j, (struct jinja_str){str.bytes + affix.n, str.n - affix.n});
 }
 
-static struct jinja_value *method_removesuffix(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_removesuffix(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str affix = {"", 0}, str = self->str;
     if (!jinja_arg_str(j, args->arg[0], &affix)) return NULL;
     if (!has_affix(str, affix, true)) return self;
     return jinja_str_value(j, (struct jinja_str){str.bytes, str.n - affix.n});
 }
 
-static struct jinja_value *method_replace(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_replace(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str from = {"", 0}, to = {"", 0};
     int64_t max = -1;
     if (!jinja_arg_str(j, args->arg[0], &from) || !jinja_arg_str(j, args->arg[1], &to)) return NULL;
@@ -235,30 +236,29 @@ static struct jinja_value *method_replace(struct jinja *j, struct jinja_value *s
     return jinja_replace(j, self->str, from, to, max);
 }
 
-static struct jinja_value *find_text(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args, bool last) {
+static struct jinja_value *find_text(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args, bool last) {
     struct jinja_str needle = {"", 0};
     if (!jinja_arg_str(j, args->arg[0], &needle)) return NULL;
     if (!jinja_step(j, self->str.n / 8)) return NULL;
-    const char *found =
-            last ? find_last(self->str, needle) : jinja_find(self->str, 0, needle);
+    const char *found = last ? find_last(self->str, needle) : jinja_find(self->str, 0, needle);
     if (!found) return jinja_int(j, -1);
     struct jinja_str before = {self->str.bytes, (size_t)(found - self->str.bytes)};
     return jinja_int(j, (int64_t)jinja_n_chars(before));
 }
 
-static struct jinja_value *method_find(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_find(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return find_text(j, self, args, false);
 }
 
-static struct jinja_value *method_rfind(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_rfind(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     return find_text(j, self, args, true);
 }
 
-static struct jinja_value *method_count(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_count(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_str needle = {"", 0};
     if (!jinja_arg_str(j, args->arg[0], &needle) || !jinja_step(j, self->str.n / 16)) return NULL;
     if (needle.n == 0) return jinja_int(j, (int64_t)jinja_n_chars(self->str) + 1);
@@ -270,34 +270,34 @@ static struct jinja_value *method_count(struct jinja *j, struct jinja_value *sel
     }
 }
 
-static struct jinja_value *method_upper(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_upper(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_recase(j, self->str, JINJA_UPPER);
 }
 
-static struct jinja_value *method_lower(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_lower(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_recase(j, self->str, JINJA_LOWER);
 }
 
-static struct jinja_value *method_capitalize(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_capitalize(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_recase(j, self->str, JINJA_CAPITALIZE);
 }
 
-static struct jinja_value *method_join(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_join(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     struct jinja_args join = {.arg = {self}};
     if (!args->arg[0]) return jinja_fail(j, ERR_BAD_INPUT, "the chat template joins nothing");
     return jinja_apply_filter(j, (struct jinja_str){"join", 4}, args->arg[0],
             &(struct jinja_args){.pos = join.arg, .n_pos = 1});
 }
 
-static struct jinja_value *only_of(struct jinja *j, struct jinja_str str, char low, char high,
-        char low2, char high2) {
+static struct jinja_value *only_of(
+        struct jinja *j, struct jinja_str str, char low, char high, char low2, char high2) {
     if (!jinja_step(j, str.n / 16)) return NULL;
     bool all = str.n > 0;
     for (size_t i = 0; i < str.n; i++) {
@@ -307,20 +307,20 @@ static struct jinja_value *only_of(struct jinja *j, struct jinja_str str, char l
     return jinja_bool(j, all);
 }
 
-static struct jinja_value *method_isdigit(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_isdigit(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return only_of(j, self->str, '0', '9', '0', '9');
 }
 
-static struct jinja_value *method_isalpha(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_isalpha(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return only_of(j, self->str, 'a', 'z', 'A', 'Z');
 }
 
-static struct jinja_value *method_isspace(struct jinja *j, struct jinja_value *self,
-        const struct jinja_args *args) {
+static struct jinja_value *method_isspace(
+        struct jinja *j, struct jinja_value *self, const struct jinja_args *args) {
     (void)args;
     return jinja_bool(j, self->str.n && jinja_strip(self->str, true, false).n == 0);
 }

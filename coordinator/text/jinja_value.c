@@ -82,8 +82,8 @@ void jinja_push(struct jinja *jinja, struct jinja_value *list, struct jinja_valu
     list->list.items[list->list.n++] = item;
 }
 
-struct jinja_value *jinja_pair_tuple(struct jinja *j, struct jinja_value *a,
-        struct jinja_value *b) {
+struct jinja_value *jinja_pair_tuple(
+        struct jinja *j, struct jinja_value *a, struct jinja_value *b) {
     struct jinja_value *tuple = jinja_sequence(j, JINJA_TUPLE, 2);
     if (!tuple || !a || !b) return NULL;
     tuple->list.items[0] = a;
@@ -95,8 +95,8 @@ struct jinja_value *jinja_dict(struct jinja *jinja) {
     return jinja_new_value(jinja, JINJA_DICT);
 }
 
-void jinja_put(struct jinja *jinja, struct jinja_value *dict, const char *key,
-        struct jinja_value *value) {
+void jinja_put(
+        struct jinja *jinja, struct jinja_value *dict, const char *key, struct jinja_value *value) {
     if (!dict || !value) return;
     struct jinja_value *name = jinja_string(jinja, key, strlen(key));
     if (name) (void)jinja_put_key(jinja, dict, name, value); /* the error is sticky */
@@ -140,22 +140,22 @@ static bool same_key(const struct jinja_value *a, const struct jinja_value *b) {
     return a->type == b->type && a->type == JINJA_NONE;
 }
 
-struct jinja_pair *jinja_find_pair(struct jinja *j, const struct jinja_value *dict,
-        const struct jinja_value *key) {
+struct jinja_pair *jinja_find_pair(
+        struct jinja *j, const struct jinja_value *dict, const struct jinja_value *key) {
     if (!jinja_step(j, dict->dict.n / 4)) return NULL;
     for (size_t i = 0; i < dict->dict.n; i++)
         if (same_key(dict->dict.pairs[i].key, key)) return &dict->dict.pairs[i];
     return NULL;
 }
 
-struct jinja_value *jinja_get_key(struct jinja *j, const struct jinja_value *dict,
-        const struct jinja_value *key) {
+struct jinja_value *jinja_get_key(
+        struct jinja *j, const struct jinja_value *dict, const struct jinja_value *key) {
     struct jinja_pair *pair = jinja_find_pair(j, dict, key);
     return pair ? pair->value : NULL;
 }
 
-struct jinja_value *jinja_get(struct jinja *j, const struct jinja_value *dict,
-        struct jinja_str key) {
+struct jinja_value *jinja_get(
+        struct jinja *j, const struct jinja_value *dict, struct jinja_str key) {
     struct jinja_value name = {.type = JINJA_STRING, .str = key};
     return jinja_get_key(j, dict, &name);
 }
@@ -211,8 +211,8 @@ const char *jinja_type_name(const struct jinja_value *v) {
     return names[v->type];
 }
 
-static int sequences_equal(struct jinja *j, const struct jinja_value *a,
-        const struct jinja_value *b) {
+static int sequences_equal(
+        struct jinja *j, const struct jinja_value *a, const struct jinja_value *b) {
     if (a->list.n != b->list.n) return 0;
     for (size_t i = 0; i < a->list.n; i++) {
         int same = jinja_equal(j, a->list.items[i], b->list.items[i]);
@@ -270,8 +270,8 @@ static int order_of_strings(struct jinja_str a, struct jinja_str b) {
     return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
-static bool compare_sequences(struct jinja *j, const struct jinja_value *a,
-        const struct jinja_value *b, int *out_order) {
+static bool compare_sequences(
+        struct jinja *j, const struct jinja_value *a, const struct jinja_value *b, int *out_order) {
     size_t n = a->list.n < b->list.n ? a->list.n : b->list.n;
     for (size_t i = 0; i < n; i++) {
         int same = jinja_equal(j, a->list.items[i], b->list.items[i]);
@@ -282,8 +282,8 @@ static bool compare_sequences(struct jinja *j, const struct jinja_value *a,
     return true;
 }
 
-bool jinja_compare(struct jinja *j, const struct jinja_value *a, const struct jinja_value *b,
-        int *out_order) {
+bool jinja_compare(
+        struct jinja *j, const struct jinja_value *a, const struct jinja_value *b, int *out_order) {
     int64_t x, y;
     if (jinja_is_integer(a, &x) && jinja_is_integer(b, &y)) {
         *out_order = (x > y) - (x < y);
@@ -342,7 +342,7 @@ struct jinja_value *jinja_iterate(struct jinja *j, struct jinja_value *v) {
     case JINJA_DICT:
         return keys(j, v);
     default:
-        return jinja_fail(j, ERR_BAD_INPUT, "the chat template walks through a %s",
-                jinja_type_name(v));
+        return jinja_fail(
+                j, ERR_BAD_INPUT, "the chat template walks through a %s", jinja_type_name(v));
     }
 }

@@ -7,9 +7,10 @@
 static const struct chat_message messages[] = {
         {.role = CHAT_STR("system"), .content = CHAT_STR("Be brief.")},
         {.role = CHAT_STR("user"), .content = CHAT_STR("W\u00e9tter? <b>'x'</b> \"y\"\n")},
-        {.role = CHAT_STR("assistant"), .reasoning = CHAT_STR("hm"),
+        {.role = CHAT_STR("assistant"),
+                .reasoning = CHAT_STR("hm"),
                 .tool_calls_json = CHAT_STR("[{\"id\": \"c\", \"function\": {\"name\": \"f\", "
-                        "\"arguments\": \"{\\\"a\\\": [1, 2.5, null]}\"}}]")},
+                                            "\"arguments\": \"{\\\"a\\\": [1, 2.5, null]}\"}}]")},
         {.role = CHAT_STR("tool"), .content = CHAT_STR("20"), .tool_call_id = CHAT_STR("c")},
         {.role = CHAT_STR("assistant"), .content = CHAT_STR("<think>t</think>20 degrees")},
 };
@@ -21,8 +22,8 @@ static bool no_token(void *opaque, const char *text) {
 
 /* Small limits, so that loops end soon and inputs that need much are not what is kept. */
 static void render_small(const char *source, size_t n) {
-    const struct jinja_limits limits = {.memory_bytes = 4 << 20, .output_bytes = 1 << 16,
-            .steps = 50000, .depth = 150};
+    const struct jinja_limits limits = {
+            .memory_bytes = 4 << 20, .output_bytes = 1 << 16, .steps = 50000, .depth = 150};
     struct jinja *jinja;
     struct jinja_value *value;
     struct buf out = {0};
@@ -41,10 +42,15 @@ static void render_small(const char *source, size_t n) {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
-    const struct chat_options options = {.add_generation_prompt = true, .adds_bos = true,
-            .adds_eos = true, .quiet = true, .bos = CHAT_STR("<s>"), .eos = CHAT_STR("</s>"),
+    const struct chat_options options = {.add_generation_prompt = true,
+            .adds_bos = true,
+            .adds_eos = true,
+            .quiet = true,
+            .bos = CHAT_STR("<s>"),
+            .eos = CHAT_STR("</s>"),
             .tools_json = CHAT_STR("[{\"function\": {\"name\": \"f\", \"parameters\": {}}}]"),
-            .now_unix = 1754000000, .has_token = no_token};
+            .now_unix = 1754000000,
+            .has_token = no_token};
     struct buf out = {0};
     struct err err = ERR_INIT;
     render_small((const char *)bytes, n);

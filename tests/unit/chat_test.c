@@ -14,16 +14,22 @@
 #include <cmocka.h>
 
 #define NOW 1754000000 /* 2025-07-31 22:13:20 UTC */
-#define SYSTEM(text) {.role = CHAT_STR("system"), .content = CHAT_STR(text)}
-#define USER(text) {.role = CHAT_STR("user"), .content = CHAT_STR(text)}
-#define ASSISTANT(text) {.role = CHAT_STR("assistant"), .content = CHAT_STR(text)}
+#define SYSTEM(text)                                                                               \
+    { .role = CHAT_STR("system"), .content = CHAT_STR(text) }
+#define USER(text)                                                                                 \
+    { .role = CHAT_STR("user"), .content = CHAT_STR(text) }
+#define ASSISTANT(text)                                                                            \
+    { .role = CHAT_STR("assistant"), .content = CHAT_STR(text) }
 
 static const struct chat_message talk[] = {
         SYSTEM("S"), USER("U"), ASSISTANT("<think>\nR\n</think>\n\nA"), USER("U2")};
 static const struct chat_message question[] = {USER("U")};
 
-static const struct chat_options plain = {.add_generation_prompt = true, .quiet = true,
-        .bos = CHAT_STR("<s>"), .eos = CHAT_STR("</s>"), .now_unix = NOW};
+static const struct chat_options plain = {.add_generation_prompt = true,
+        .quiet = true,
+        .bos = CHAT_STR("<s>"),
+        .eos = CHAT_STR("</s>"),
+        .now_unix = NOW};
 
 static void expect(const char *source, const struct chat_message *messages, size_t n,
         const struct chat_options *options, const char *wanted, int line) {
@@ -109,10 +115,11 @@ static void test_a_developer_is_the_system_unless_the_template_knows_better(void
 static void test_a_refused_system_message_goes_into_the_first_user_message(void **state) {
     (void)state;
     static const char source[] =
-            "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif "
+            "%}"
             "{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
-    static const struct chat_message messages[] = {SYSTEM("S"), USER("U"), ASSISTANT("A"),
-            USER("U2")};
+    static const struct chat_message messages[] = {
+            SYSTEM("S"), USER("U"), ASSISTANT("A"), USER("U2")};
     EXPECT(source, messages, &plain, "[user: S\n\nU][assistant: A][user: U2]");
     static const char never[] = "\n{{ raise_exception('roles must alternate') }}";
     EXPECT_ERROR(never, messages, &plain, ERR_BAD_INPUT,
@@ -126,11 +133,15 @@ static void test_templates_that_do_not_expect_none_get_no_tools_at_all(void **st
 }
 
 static const struct chat_message tool_talk[] = {USER("U"),
-        {.role = CHAT_STR("assistant"), .content = {NULL, 0}, .reasoning = CHAT_STR("R"),
+        {.role = CHAT_STR("assistant"),
+                .content = {NULL, 0},
+                .reasoning = CHAT_STR("R"),
                 .tool_calls_json = CHAT_STR(
                         "[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"f\","
                         "\"arguments\":\"{\\\"city\\\": \\\"Paris\\\", \\\"days\\\": 2}\"}}]")},
-        {.role = CHAT_STR("tool"), .content = CHAT_STR("sunny"), .tool_call_id = CHAT_STR("c1"),
+        {.role = CHAT_STR("tool"),
+                .content = CHAT_STR("sunny"),
+                .tool_call_id = CHAT_STR("c1"),
                 .name = CHAT_STR("f")}};
 
 static void test_tool_calls_and_reasoning_reach_the_template(void **state) {
@@ -144,7 +155,8 @@ static void test_tool_calls_and_reasoning_reach_the_template(void **state) {
             "{%- for c in m.tool_calls %}{%- set c = c.function %}<call>{{ c.name }}"
             "{%- for k, v in c.arguments.items() %}<{{ k }}>{{ v if v is string else v|tojson }}"
             "{%- endfor %}{% endfor %}\n"
-            "{%- elif m.role == 'tool' %}<result {{ m.name }} {{ m.tool_call_id }}>{{ m.content }}\n"
+            "{%- elif m.role == 'tool' %}<result {{ m.name }} {{ m.tool_call_id }}>{{ m.content "
+            "}}\n"
             "{%- else %}{{ m.content }}\n{%- endif %}{% endfor %}";
     EXPECT(source, tool_talk, &options,
             "{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n"
@@ -163,8 +175,8 @@ static void test_json_that_cannot_be_read_is_named(void **state) {
     struct chat_options options = plain;
     options.tools_json = CHAT_STR("[1, ");
     EXPECT_ERROR(chatml, question, &options, ERR_BAD_INPUT, "tools");
-    static const struct chat_message broken[] = {{.role = CHAT_STR("assistant"),
-            .tool_calls_json = CHAT_STR("[{]")}};
+    static const struct chat_message broken[] = {
+            {.role = CHAT_STR("assistant"), .tool_calls_json = CHAT_STR("[{]")}};
     EXPECT_ERROR(chatml, broken, &plain, ERR_BAD_INPUT, "the tool calls of a message");
 }
 
@@ -248,7 +260,8 @@ static void test_macros_describe_tools(void **state) {
     (void)state;
     struct chat_options options = plain;
     options.tools_json = CHAT_STR(
-            "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\","
+            "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":"
+            "\"object\","
             "\"properties\":{\"city\":{\"type\":\"string\",\"enum\":[\"a\",\"b\"]},\"days\":"
             "{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}},\"required\":[\"city\"]}}}]");
     EXPECT(types_template, question, &options,
@@ -272,7 +285,8 @@ static void expect_detected(const char *const *tokens, enum chat_family family, 
                 chat_family_name(got));
 }
 
-#define DETECTED(family, ...) expect_detected((const char *const[]){__VA_ARGS__, NULL}, (family), __LINE__)
+#define DETECTED(family, ...)                                                                      \
+    expect_detected((const char *const[]){__VA_ARGS__, NULL}, (family), __LINE__)
 
 static void test_special_tokens_tell_the_family(void **state) {
     (void)state;
@@ -281,7 +295,9 @@ static void test_special_tokens_tell_the_family(void **state) {
     DETECTED(CHAT_FAMILY_LLAMA3, "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>");
     DETECTED(CHAT_FAMILY_GLM4, "[gMASK]", "<sop>", "<|assistant|>", "<|user|>");
     DETECTED(CHAT_FAMILY_GLM45, "[gMASK]", "<sop>", "<|assistant|>", "<arg_key>");
-    DETECTED(CHAT_FAMILY_DEEPSEEK_V3, "<\uff5cUser\uff5c>", "<\uff5c" "Assistant\uff5c>");
+    DETECTED(CHAT_FAMILY_DEEPSEEK_V3, "<\uff5cUser\uff5c>",
+            "<\uff5c"
+            "Assistant\uff5c>");
     DETECTED(CHAT_FAMILY_GEMMA, "<start_of_turn>", "<end_of_turn>");
     DETECTED(CHAT_FAMILY_HARMONY, "<|start|>", "<|channel|>", "<|message|>", "<|end|>");
     DETECTED(CHAT_FAMILY_MISTRAL_V3, "[INST]", "[/INST]", "<0x0A>");
@@ -317,9 +333,15 @@ static void test_marks_in_a_template_tell_the_family(void **state) {
             {"[gMASK]<sop> /nothink", CHAT_FAMILY_GLM45},
             {"[gMASK]<sop> <arg_key>", CHAT_FAMILY_GLM47},
             {"[gMASK]<sop>", CHAT_FAMILY_GLM4},
-            {"<\uff5cUser\uff5c> <\uff5c" "Assistant\uff5c><think>\\n", CHAT_FAMILY_DEEPSEEK_R1},
-            {"<\uff5cUser\uff5c> <\uff5c" "Assistant\uff5c> if thinking", CHAT_FAMILY_DEEPSEEK_V31},
-            {"<\uff5cUser\uff5c> <\uff5c" "Assistant\uff5c>", CHAT_FAMILY_DEEPSEEK_V3},
+            {"<\uff5cUser\uff5c> <\uff5c"
+             "Assistant\uff5c><think>\\n",
+                    CHAT_FAMILY_DEEPSEEK_R1},
+            {"<\uff5cUser\uff5c> <\uff5c"
+             "Assistant\uff5c> if thinking",
+                    CHAT_FAMILY_DEEPSEEK_V31},
+            {"<\uff5cUser\uff5c> <\uff5c"
+             "Assistant\uff5c>",
+                    CHAT_FAMILY_DEEPSEEK_V3},
             {"<start_of_turn>", CHAT_FAMILY_GEMMA},
             {"<|start_header_id|><|end_header_id|>", CHAT_FAMILY_LLAMA3},
             {"<|start_of_role|>", CHAT_FAMILY_GRANITE},
@@ -330,13 +352,13 @@ static void test_marks_in_a_template_tell_the_family(void **state) {
         enum chat_family got =
                 chat_family_detect(rows[i].source, strlen(rows[i].source), NULL, NULL);
         if (got != rows[i].family)
-            fail_msg("<%s>: expected %s, got %s", rows[i].source,
-                    chat_family_name(rows[i].family), chat_family_name(got));
+            fail_msg("<%s>: expected %s, got %s", rows[i].source, chat_family_name(rows[i].family),
+                    chat_family_name(got));
     }
 }
 
-static void expect_form(enum chat_family family, enum chat_switch thinking, const char *wanted,
-        int line) {
+static void expect_form(
+        enum chat_family family, enum chat_switch thinking, const char *wanted, int line) {
     struct buf out = {0};
     struct err err = ERR_INIT;
     struct chat_options options = plain;
@@ -386,23 +408,26 @@ static void test_llama3_and_glm(void **state) {
             "<|user|>\nU2<|assistant|>");
 }
 
-#define DS_END "<\uff5c" "end\u2581of\u2581sentence\uff5c>"
+#define DS_END                                                                                     \
+    "<\uff5c"                                                                                      \
+    "end\u2581of\u2581sentence\uff5c>"
 #define DS_USER "<\uff5cUser\uff5c>"
-#define DS_ASSISTANT "<\uff5c" "Assistant\uff5c>"
+#define DS_ASSISTANT                                                                               \
+    "<\uff5c"                                                                                      \
+    "Assistant\uff5c>"
 
 static void test_deepseek(void **state) {
     (void)state;
     FORM(CHAT_FAMILY_DEEPSEEK_V3, CHAT_UNSET,
-            "<s>S" DS_USER "U" DS_ASSISTANT "<think>\nR\n</think>\n\nA" DS_END DS_USER "U2"
-            DS_ASSISTANT);
+            "<s>S" DS_USER "U" DS_ASSISTANT "<think>\nR\n</think>\n\nA" DS_END DS_USER
+            "U2" DS_ASSISTANT);
     FORM(CHAT_FAMILY_DEEPSEEK_R1, CHAT_UNSET,
             "<s>S" DS_USER "U" DS_ASSISTANT "A" DS_END DS_USER "U2" DS_ASSISTANT "<think>\n");
     FORM(CHAT_FAMILY_DEEPSEEK_V31, CHAT_UNSET,
             "<s>S" DS_USER "U" DS_ASSISTANT "</think>A" DS_END DS_USER "U2" DS_ASSISTANT
             "</think>");
     FORM(CHAT_FAMILY_DEEPSEEK_V31, CHAT_ON,
-            "<s>S" DS_USER "U" DS_ASSISTANT "</think>A" DS_END DS_USER "U2" DS_ASSISTANT
-            "<think>");
+            "<s>S" DS_USER "U" DS_ASSISTANT "</think>A" DS_END DS_USER "U2" DS_ASSISTANT "<think>");
 }
 
 static void test_gemma_and_mistral_have_their_system_text_in_a_user_message(void **state) {
@@ -497,8 +522,8 @@ static void test_limits_are_no_reason_for_a_fallback(void **state) {
 
 static void test_unknown_roles_are_refused_by_families(void **state) {
     (void)state;
-    static const struct chat_message messages[] = {USER("U"),
-            {.role = CHAT_STR("narrator"), .content = CHAT_STR("N")}};
+    static const struct chat_message messages[] = {
+            USER("U"), {.role = CHAT_STR("narrator"), .content = CHAT_STR("N")}};
     EXPECT_ERROR("{{ '<|im_start|>'|frob }}", messages, &plain, ERR_UNSUPPORTED,
             "the role 'narrator' of message 2");
 }

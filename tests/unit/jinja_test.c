@@ -13,7 +13,8 @@
 
 static const char variables[] =
         "{\"s\": \" Hello W\u00f6rld \", \"n\": [5, 3, 4], \"i\": 7, \"t\": true, \"f\": 1.5,"
-        " \"e\": \"\", \"none\": null, \"q\": \"it's \\\"q\\\"\", \"u\": \"a\u00e9\u4e2d\U0001f600b\","
+        " \"e\": \"\", \"none\": null, \"q\": \"it's \\\"q\\\"\", \"u\": "
+        "\"a\u00e9\u4e2d\U0001f600b\","
         " \"d\": {\"b\": 1, \"a\": [1, 2, {\"x\": null}], \"items\": 7, \"C\": \"z\"},"
         " \"msgs\": [{\"role\": \"user\", \"content\": \"x\", \"n\": 2},"
         " {\"role\": \"assistant\", \"content\": \"y\"},"
@@ -154,7 +155,8 @@ static void test_comparisons_look_inside(void **state) {
 
 static void test_a_key_comes_before_a_method_unless_it_is_called(void **state) {
     (void)state;
-    TEXT("{{ d.items }}{{ d['items'] }}{% for k, v in d.items() %}{{ k }}{% endfor %}", "77baitemsC");
+    TEXT("{{ d.items }}{{ d['items'] }}{% for k, v in d.items() %}{{ k }}{% endfor %}",
+            "77baitemsC");
 }
 
 /* ---- statements ---- */
@@ -184,7 +186,8 @@ static void test_loops_unpack_break_continue_and_have_an_else(void **state) {
 
 static void test_set_stays_in_the_loop_but_namespaces_do_not(void **state) {
     (void)state;
-    TEXT("{% set x = 1 %}{% for i in n %}{% set x = x + i %}{{ x }} {% endfor %}{{ x }}", "6 4 5 1");
+    TEXT("{% set x = 1 %}{% for i in n %}{% set x = x + i %}{{ x }} {% endfor %}{{ x }}",
+            "6 4 5 1");
     TEXT("{% set ns = namespace(c=0) %}{% for i in n %}{% set ns.c = ns.c + i %}{% endfor %}"
          "{{ ns.c }}",
             "12");
@@ -208,7 +211,8 @@ static void test_macros_take_defaults_names_and_see_globals(void **state) {
             "<121><131><125><212><2>");
     TEXT("{% macro r(n) %}{{ n }}{% if n > 0 %}{{ r(n - 1) }}{% endif %}{% endmacro %}{{ r(5) }}",
             "543210");
-    TEXT("{% macro g() %}{{ later }}{% endmacro %}{% set later = 'L' %}{% set x = g() %}{{ x|lower }}",
+    TEXT("{% macro g() %}{{ later }}{% endmacro %}{% set later = 'L' %}{% set x = g() %}{{ x|lower "
+         "}}",
             "l");
     TEXT("{% for x in [1,2] %}{% macro m() %}{{ x }}{% endmacro %}{{ m() }}{% endfor %}", "12");
 }
@@ -235,9 +239,11 @@ static void test_text_filters(void **state) {
     (void)state;
     TEXT("{{ s|trim }}|{{ s|upper }}|{{ s|length }}|{{ s|title }}|{{ 'ab CD'|capitalize }}",
             "Hello W\u00f6rld| HELLO W\u00d6RLD |13| Hello W\u00f6rld |Ab cd");
-    TEXT("{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb'|indent(2, true) }}|{{ 'a\\n\\nb'|indent(2, blank=true) }}",
+    TEXT("{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb'|indent(2, true) }}|{{ 'a\\n\\nb'|indent(2, "
+         "blank=true) }}",
             "a\n    b\n\n    c|  a\n  b|a\n  \n  b");
-    TEXT("{{ 'aaa'|replace('a','b',2) }}{{ 'abc'|replace('','-') }}{{ '<a>&\"'|e }}{{ '<b>'|safe }}",
+    TEXT("{{ 'aaa'|replace('a','b',2) }}{{ 'abc'|replace('','-') }}{{ '<a>&\"'|e }}{{ '<b>'|safe "
+         "}}",
             "bba-a-b-c-&lt;a&gt;&amp;&#34;<b>");
     TEXT("{{ '5'|int }} {{ 'x'|int }} {{ 'x'|int(3) }} {{ '3.7'|int }} {{ '2.5'|float }}"
          " {{ 5|string + 'a' }} {{ 2.567|round(2) }} {{ -5|abs }}",
@@ -249,40 +255,49 @@ static void test_text_filters(void **state) {
 static void test_list_filters(void **state) {
     (void)state;
     TEXT("{{ n|first }}{{ n|last }}{{ n|min }}{{ n|max }}{{ n|sum }}{{ n|length }}{{ n|sort }}",
-            "54351" "23[3, 4, 5]");
+            "54351"
+            "23[3, 4, 5]");
     TEXT("{{ n|join(', ') }}|{{ msgs|join('-', attribute='role') }}|{{ n|reverse|list }}",
             "5, 3, 4|user-assistant-user|[4, 3, 5]");
-    TEXT("{{ msgs|map(attribute='n', default=0)|list }}{{ ['a']|map('upper')|first }}", "[2, 0, 1]A");
+    TEXT("{{ msgs|map(attribute='n', default=0)|list }}{{ ['a']|map('upper')|first }}",
+            "[2, 0, 1]A");
     TEXT("{{ msgs|selectattr('role','equalto','user')|map(attribute='content')|join }}"
-         "{{ msgs|rejectattr('role','eq','user')|list|length }}{{ msgs|selectattr('n')|list|length }}",
+         "{{ msgs|rejectattr('role','eq','user')|list|length }}{{ msgs|selectattr('n')|list|length "
+         "}}",
             "xz12");
     TEXT("{{ [1,2,3]|select('odd')|list }}{{ [1,2]|reject('even')|list }}{{ none|select|list }}",
             "[1, 3][1][]");
     TEXT("{{ d|dictsort|map('first')|join }}{{ {'a':3}|items|list }}{{ undef|items|list }}",
             "abCitems[('a', 3)][]");
-    TEXT("{{ ['b','A','c']|sort }}{{ ['b','A']|sort(case_sensitive=true) }}{{ [1,1,2]|unique|list }}",
+    TEXT("{{ ['b','A','c']|sort }}{{ ['b','A']|sort(case_sensitive=true) }}{{ [1,1,2]|unique|list "
+         "}}",
             "['A', 'b', 'c']['A', 'b'][1, 2]");
 }
 
 static void test_tests(void **state) {
     (void)state;
-    TEXT("{{ none is none }}{{ undef is defined }}{{ t is true }}{{ t is boolean }}{{ true is integer }}",
+    TEXT("{{ none is none }}{{ undef is defined }}{{ t is true }}{{ t is boolean }}{{ true is "
+         "integer }}",
             "TrueFalseTrueTrueFalse");
-    TEXT("{{ 's' is string }}{{ d is mapping }}{{ n is sequence }}{{ d is iterable }}{{ 3 is iterable }}",
+    TEXT("{{ 's' is string }}{{ d is mapping }}{{ n is sequence }}{{ d is iterable }}{{ 3 is "
+         "iterable }}",
             "TrueTrueTrueTrueFalse");
     TEXT("{{ 9 is divisibleby 3 }}{{ 3 is not even }}{{ none is not none }}{{ 3 is in [3] }}"
          "{{ 1 is defined and undef is defined or 'x' }}",
             "TrueTrueFalseTruex");
-    TEXT("{{ strftime_now is defined }}{{ range is callable }}{{ 'x' is not string }}", "TrueTrueFalse");
+    TEXT("{{ strftime_now is defined }}{{ range is callable }}{{ 'x' is not string }}",
+            "TrueTrueFalse");
 }
 
 static void test_string_methods(void **state) {
     (void)state;
-    TEXT("{{ 'a,b,,c'.split(',') }}{{ ' a  b '.split() }}{{ 'a,b,c'.split(',',1) }}{{ ''.split() }}",
+    TEXT("{{ 'a,b,,c'.split(',') }}{{ ' a  b '.split() }}{{ 'a,b,c'.split(',',1) }}{{ ''.split() "
+         "}}",
             "['a', 'b', '', 'c']['a', 'b']['a', 'b,c'][]");
     TEXT("{{ 'a,b,c'.rsplit(',',1) }}{{ 'a\\nb\\r\\nc\\n'.splitlines() }}{{ '-'.join(['a','b']) }}",
             "['a,b', 'c']['a', 'b', 'c']a-b");
-    TEXT("{{ 'xxabxx'.strip('x') }}{{ '\\n\\nab\\n'.lstrip('\\n') }}|{{ 'xx'.rstrip('x') }}|{{ s.strip() }}",
+    TEXT("{{ 'xxabxx'.strip('x') }}{{ '\\n\\nab\\n'.lstrip('\\n') }}|{{ 'xx'.rstrip('x') }}|{{ "
+         "s.strip() }}",
             "abab\n||Hello W\u00f6rld");
     TEXT("{{ 'abc'.startswith(('x','a')) }}{{ 'abc'.endswith('bc') }}{{ 'abc'.find('c') }}"
          "{{ 'aXbX'.count('X') }}{{ 'abc'.replace('b','') }}{{ 'x.py'.removesuffix('.py') }}",
@@ -291,9 +306,11 @@ static void test_string_methods(void **state) {
 
 static void test_dict_and_list_methods(void **state) {
     (void)state;
-    TEXT("{{ d.get('b') }}{{ d.get('q') }}{{ d.get('q', 5) }}{{ d.keys()|list }}{{ d.values()|first }}",
+    TEXT("{{ d.get('b') }}{{ d.get('q') }}{{ d.get('q', 5) }}{{ d.keys()|list }}{{ "
+         "d.values()|first }}",
             "1None5['b', 'a', 'items', 'C']1");
-    TEXT("{% set l = [1] %}{{ l.append(2) }}{{ l }}{{ l.pop() }}{{ l.pop(0) }}{{ l }}", "None[1, 2]21[]");
+    TEXT("{% set l = [1] %}{{ l.append(2) }}{{ l }}{{ l.pop() }}{{ l.pop(0) }}{{ l }}",
+            "None[1, 2]21[]");
     TEXT("{% set e = {'a':1} %}{% set _ = e.update({'b':2}) %}{{ e }}{{ e.pop('a') }}{{ e }}",
             "{'a': 1, 'b': 2}1{'b': 2}");
     TEXT("{{ dict(a=1, b=2) }}{{ dict({'x':1}, y=2) }}{{ namespace(a=1).a }}",
@@ -369,8 +386,8 @@ static void test_an_exception_of_the_template_is_told_as_such(void **state) {
     static const char source[] = "a\n{{ raise_exception('only ' ~ 3 ~ ' roles') }}";
     assert_int_equal(jinja_new(NULL, NOW, &jinja, &err), 0);
     assert_int_equal(jinja_render(jinja, source, sizeof source - 1, &out, &err), ERR_BAD_INPUT);
-    assert_string_equal(err.what,
-            "the chat template refuses these messages: only 3 roles (line 2)");
+    assert_string_equal(
+            err.what, "the chat template refuses these messages: only 3 roles (line 2)");
     assert_true(jinja_raised(jinja));
     jinja_free(jinja);
     BAD("{{ undef.x }}", "undefined");
@@ -413,7 +430,8 @@ static void test_macros_that_call_themselves_for_ever_are_stopped(void **state) 
     (void)state;
     OVER("{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}", "deeper than 400 levels");
     OVER("{% macro r() %}{{ [1]|map('default', r())|join(r()) }}{% endmacro %}{{ r() }}", "deeper");
-    OVER("{% macro a(n) %}{% if n %}{{ a(n-1) }}{{ a(n-1) }}{% endif %}{% endmacro %}{{ a(30) }}", "");
+    OVER("{% macro a(n) %}{% if n %}{{ a(n-1) }}{{ a(n-1) }}{% endif %}{% endmacro %}{{ a(30) }}",
+            "");
 }
 
 static void test_long_loops_are_stopped(void **state) {
@@ -423,10 +441,12 @@ static void test_long_loops_are_stopped(void **state) {
          "{% endfor %}",
             "does not end within 20000000 steps");
     OVER("{% for i in range(100000) %}{{ 'b' in ('a' * 10000000) }}{% endfor %}", "");
-    OVER("{% set x = '\u00e9' * 1000000 %}{% for i in range(100000) %}{% set y = x[-1] %}{% endfor %}",
+    OVER("{% set x = '\u00e9' * 1000000 %}{% for i in range(100000) %}{% set y = x[-1] %}{% endfor "
+         "%}",
             "steps");
     OVER("{{ range(100000)|unique|list }}", "steps");
-    TEXT("{% set l = [1] %}{% for x in l %}{% set _ = l.append(1) %}{% endfor %}{{ l|length }}", "2");
+    TEXT("{% set l = [1] %}{% for x in l %}{% set _ = l.append(1) %}{% endfor %}{{ l|length }}",
+            "2");
 }
 
 static void test_large_texts_and_lists_are_stopped(void **state) {
@@ -476,7 +496,8 @@ static void test_limits_can_be_set(void **state) {
 
 static void test_bytes_that_are_no_text_do_no_harm(void **state) {
     (void)state;
-    TEXT("{{ '\xff\xc3'|length }}{{ '\xff\xc3\xa9x'[1:] }}{{ '\xe4\xb8'.strip() }}", "2\u00e9x\xe4\xb8");
+    TEXT("{{ '\xff\xc3'|length }}{{ '\xff\xc3\xa9x'[1:] }}{{ '\xe4\xb8'.strip() }}",
+            "2\u00e9x\xe4\xb8");
     struct buf out = {0};
     struct err err = ERR_INIT;
     static const char zeros[] = "a\0b{{ 'c\0d'|length }}";
