@@ -12,15 +12,24 @@ static const struct {
     enum dtype type;
     int at[2];
 } scales[] = {
-        {DT_Q4_0, {0, -1}}, {DT_Q4_1, {0, 2}}, {DT_Q5_0, {0, -1}}, {DT_Q5_1, {0, 2}},
-        {DT_Q8_0, {0, -1}}, {DT_IQ4_NL, {0, -1}}, {DT_IQ4_XS, {0, -1}}, {DT_Q2_K, {80, 82}},
-        {DT_Q3_K, {108, -1}}, {DT_Q4_K, {0, 2}}, {DT_Q5_K, {0, 2}}, {DT_Q6_K, {208, -1}},
+        {DT_Q4_0, {0, -1}},
+        {DT_Q4_1, {0, 2}},
+        {DT_Q5_0, {0, -1}},
+        {DT_Q5_1, {0, 2}},
+        {DT_Q8_0, {0, -1}},
+        {DT_IQ4_NL, {0, -1}},
+        {DT_IQ4_XS, {0, -1}},
+        {DT_Q2_K, {80, 82}},
+        {DT_Q3_K, {108, -1}},
+        {DT_Q4_K, {0, 2}},
+        {DT_Q5_K, {0, 2}},
+        {DT_Q6_K, {208, -1}},
 };
 
 /* A binary16 between 2^-14 and 2^-10 of either sign: with any quants no sum grows large. */
 static void put_half(struct rng *rng, uint8_t *to) {
-    uint16_t half = (uint16_t)((1 + rng_below(rng, 4)) << 10 | rng_below(rng, 1024)
-            | rng_below(rng, 2) << 15);
+    uint16_t half = (uint16_t)((1 + rng_below(rng, 4)) << 10 | rng_below(rng, 1024) |
+                               rng_below(rng, 2) << 15);
     memcpy(to, &half, sizeof half);
 }
 

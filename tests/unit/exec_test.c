@@ -64,17 +64,18 @@ static void make_routes(struct fixture *f, uint64_t seed, uint32_t part) {
     for (uint32_t e = 0; e < f->shape.n_expert; e++)
         for (uint32_t r = 0; r < f->n_rows; r++)
             if (rng_below(&rng, 4) < part)
-                f->routes[f->n_routes++] =
-                        (struct exec_route){r, e, (float)rng_unit(&rng) + 0.01f};
+                f->routes[f->n_routes++] = (struct exec_route){r, e, (float)rng_unit(&rng) + 0.01f};
 }
 
 static void setup(struct fixture *f, struct store_layer shape, uint32_t n_rows, uint32_t part) {
     *f = (struct fixture){.shape = shape, .n_rows = n_rows};
     f->shape.layer = LAYER;
     for (uint32_t e = 0; e < shape.n_expert; e++) {
-        f->gguf[e][0] = example_matrix(SEED, LAYER, e, 0, shape.gate_type, shape.n_embd, shape.n_ff);
+        f->gguf[e][0] =
+                example_matrix(SEED, LAYER, e, 0, shape.gate_type, shape.n_embd, shape.n_ff);
         f->gguf[e][1] = example_matrix(SEED, LAYER, e, 1, shape.up_type, shape.n_embd, shape.n_ff);
-        f->gguf[e][2] = example_matrix(SEED, LAYER, e, 2, shape.down_type, shape.n_ff, shape.n_embd);
+        f->gguf[e][2] =
+                example_matrix(SEED, LAYER, e, 2, shape.down_type, shape.n_ff, shape.n_embd);
     }
     make_acts(f);
     make_routes(f, SEED + n_rows, part);
@@ -170,7 +171,8 @@ static void start(struct worker *w, const struct fixture *f, const struct kern_o
     for (uint32_t e = 0; e < f->shape.n_expert; e++)
         if (e != skip_expert)
             assert_int_equal(store_put_expert(w->store, LAYER, e, f->gguf[e][0], f->gguf[e][1],
-                    f->gguf[e][2], w->pool, &err), 0);
+                                     f->gguf[e][2], w->pool, &err),
+                    0);
     assert_int_equal(exec_new(kern, w->store, w->pool, &w->exec, &err), 0);
 }
 
@@ -181,8 +183,11 @@ static void stop(struct worker *w) {
 }
 
 static struct exec_batch batch_of(const struct fixture *f) {
-    struct exec_batch batch = {.layer = LAYER, .n_rows = f->n_rows, .grid = f->grid,
-            .routes = f->routes, .n_routes = f->n_routes};
+    struct exec_batch batch = {.layer = LAYER,
+            .n_rows = f->n_rows,
+            .grid = f->grid,
+            .routes = f->routes,
+            .n_routes = f->n_routes};
     for (int k = 0; k < ACT_KIND_COUNT; k++)
         batch.acts[k] = f->has_act[k] ? &f->acts[k] : NULL;
     return batch;
@@ -238,7 +243,7 @@ static void every_type_gives_the_sums_of_one_route_after_the_other(void **state)
             {0, 4, 96, 160, DT_Q4_0, DT_Q4_1, DT_Q5_0, KERN_GLU_SILU},
             {0, 4, 64, 32, DT_Q5_1, DT_IQ4_NL, DT_MXFP4, KERN_GLU_SILU},
             {0, 4, 256, 256, DT_IQ4_XS, DT_Q8_0, DT_IQ4_XS, KERN_GLU_SILU}, /* two forms of rows */
-            {0, 4, 24, 40, DT_F32, DT_F16, DT_BF16, KERN_GLU_SILU}, /* no multiple of 16 */
+            {0, 4, 24, 40, DT_F32, DT_F16, DT_BF16, KERN_GLU_SILU},         /* no multiple of 16 */
             {0, 4, 32, 288, DT_F32, DT_Q8_0, DT_Q4_0, KERN_GLU_SILU},
     };
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
@@ -286,7 +291,7 @@ static void a_row_that_overflows_or_is_nan_is_poisoned_alone(void **state) {
     const struct store_layer shape = {0, 4, 256, 256, DT_Q4_K, DT_Q4_K, DT_Q4_K, KERN_GLU_SILU};
     struct fixture f;
     setup(&f, shape, 9, 4);
-    f.routes[1].weight = NAN;      /* row 1 */
+    f.routes[1].weight = NAN;       /* row 1 */
     f.routes[9 + 3].weight = 1e30f; /* row 3, its second expert */
     f.routes[18 + 5].weight = INFINITY;
     float *d = (float *)(uintptr_t)f.acts[ACT_Q8_256].d;

@@ -92,8 +92,11 @@ static void *run_host(void *arg) {
 }
 
 static void fake_init(struct fake *f, const char *transport) {
-    *f = (struct fake){.options = {.name = "tester", .n_threads = 2, .ram_bytes = 8 << 20,
-            .once = true, .quiet = true}};
+    *f = (struct fake){.options = {.name = "tester",
+                               .n_threads = 2,
+                               .ram_bytes = 8 << 20,
+                               .once = true,
+                               .quiet = true}};
     assert_true(tmpdir_new(&f->dir));
     if (strcmp(transport, "ipc") == 0)
         snprintf(f->address, sizeof f->address, "ipc://%s/hub", f->dir.path);
@@ -125,7 +128,8 @@ static void fake_fini(struct fake *f) {
 
 static void fake_send(struct fake *f) {
     struct err err = ERR_INIT;
-    if (net_send(f->hub, f->peer, f->out.frames, f->out.n_frames, mono_after(PATIENCE_NS), &err) < 0)
+    if (net_send(f->hub, f->peer, f->out.frames, f->out.n_frames, mono_after(PATIENCE_NS), &err) <
+            0)
         fail_msg("%s", err.what);
 }
 
@@ -158,8 +162,8 @@ static bool fake_take(struct fake *f, uint64_t deadline_ns) {
 }
 
 static bool is_aside(const struct wire_in *in) {
-    return in->head.type == WIRE_BEAT || in->head.type == WIRE_PING
-            || (in->head.type == WIRE_HELLO && in->hello.beat);
+    return in->head.type == WIRE_BEAT || in->head.type == WIRE_PING ||
+           (in->head.type == WIRE_HELLO && in->hello.beat);
 }
 
 /* The next message that is no beat and no ping; it has to be of this type. */
@@ -223,7 +227,8 @@ static unsigned char *expert_bytes(uint32_t expert, size_t *out_n) {
     unsigned char *all = malloc(*out_n), *at = all;
     const enum dtype types[3] = {shape.gate_type, shape.up_type, shape.down_type};
     for (uint32_t p = 0; p < 3; p++) {
-        uint32_t n_in = p == 2 ? shape.n_ff : shape.n_embd, n_out = p == 2 ? shape.n_embd : shape.n_ff;
+        uint32_t n_in = p == 2 ? shape.n_ff : shape.n_embd,
+                 n_out = p == 2 ? shape.n_embd : shape.n_ff;
         void *part = example_matrix(SEED, shape.layer, expert, p, types[p], n_in, n_out);
         size_t n = dtype_row_bytes(types[p], n_in) * n_out;
         memcpy(at, part, n);
@@ -235,8 +240,12 @@ static unsigned char *expert_bytes(uint32_t expert, size_t *out_n) {
 
 static void send_piece(struct fake *f, uint32_t expert, const unsigned char *bytes, size_t offset,
         size_t n, size_t total) {
-    struct wire_expert piece = {.layer = shape.layer, .expert = expert, .offset = offset,
-            .total_bytes = total, .bytes = bytes + offset, .n_bytes = (uint32_t)n};
+    struct wire_expert piece = {.layer = shape.layer,
+            .expert = expert,
+            .offset = offset,
+            .total_bytes = total,
+            .bytes = bytes + offset,
+            .n_bytes = (uint32_t)n};
     wire_encode_expert(&f->out, &piece);
     fake_send(f);
 }
@@ -293,8 +302,11 @@ static void want_sums(struct task *t, const struct kern_act *q8, const struct ke
         free(bytes);
     }
     assert_int_equal(exec_new(scalar(), store, pool, &exec, NULL), 0);
-    struct exec_batch batch = {.layer = shape.layer, .n_rows = t->dispatch.n_rows,
-            .acts = {[ACT_F32] = f32, [ACT_Q8_32] = q8}, .grid = t->dispatch.grid, .routes = routes,
+    struct exec_batch batch = {.layer = shape.layer,
+            .n_rows = t->dispatch.n_rows,
+            .acts = {[ACT_F32] = f32, [ACT_Q8_32] = q8},
+            .grid = t->dispatch.grid,
+            .routes = routes,
             .n_routes = t->dispatch.n_routes};
     assert_int_equal(exec_run(exec, &batch, t->sums, t->poisoned, NULL), 0);
     exec_free(exec);
@@ -310,7 +322,8 @@ static void task_init(struct task *t, uint32_t n_rows, uint32_t n_experts) {
     example_rows(SEED + n_rows, n_rows, shape.n_embd, x);
     scalar()->quantise(ACT_Q8_32, x, shape.n_embd, n_rows, shape.n_embd, q, d, sum16);
 
-    size_t n_routes = (size_t)n_rows * n_experts, n_q8 = wire_act_bytes(ACT_Q8_32, n_rows, shape.n_embd);
+    size_t n_routes = (size_t)n_rows * n_experts,
+           n_q8 = wire_act_bytes(ACT_Q8_32, n_rows, shape.n_embd);
     t->frames = malloc(16 + n_rows + 4 * n + n_q8 + n_routes * WIRE_ROUTE_BYTES);
     uint8_t *grid = t->frames + 1, *f32_at = grid + n_rows, *q8_at, *routes_at;
     f32_at += (uintptr_t)f32_at % 2 ? 0 : 1;
@@ -328,13 +341,18 @@ static void task_init(struct task *t, uint32_t n_rows, uint32_t n_experts) {
     struct exec_route *routes = malloc(n_routes * sizeof *routes);
     for (uint32_t i = 0; i < n_routes; i++) {
         routes[i] = (struct exec_route){i % n_rows, i / n_rows, 0.25f + (float)i / 64};
-        wire_route_put(routes_at, i, (struct wire_route){(uint16_t)routes[i].row,
-                (uint16_t)routes[i].expert, routes[i].weight});
+        wire_route_put(routes_at, i,
+                (struct wire_route){
+                        (uint16_t)routes[i].row, (uint16_t)routes[i].expert, routes[i].weight});
     }
-    t->dispatch = (struct wire_dispatch){.layer = shape.layer, .n_rows = n_rows,
-            .n_embd = shape.n_embd, .act_mask = 1u << ACT_F32 | 1u << ACT_Q8_32,
-            .n_routes = (uint32_t)n_routes, .grid = (const int8_t *)grid,
-            .acts = {[ACT_F32] = f32_at, [ACT_Q8_32] = q8_at}, .routes = routes_at};
+    t->dispatch = (struct wire_dispatch){.layer = shape.layer,
+            .n_rows = n_rows,
+            .n_embd = shape.n_embd,
+            .act_mask = 1u << ACT_F32 | 1u << ACT_Q8_32,
+            .n_routes = (uint32_t)n_routes,
+            .grid = (const int8_t *)grid,
+            .acts = {[ACT_F32] = f32_at, [ACT_Q8_32] = q8_at},
+            .routes = routes_at};
     t->sums = calloc(n, sizeof *t->sums);
     t->poisoned = calloc(n_rows, 1);
     struct kern_act f32 = {ACT_F32, shape.n_embd, n_rows, x, NULL, NULL, NULL};
@@ -756,8 +774,9 @@ static void wrong_options_are_refused_before_dialling(void **state) {
 
 /* Each case once per transport. */
 #define BOTH(test)                                                                                 \
-    {#test " (inproc)", test, NULL, NULL, (void *)(uintptr_t)"inproc"},                            \
-            {#test " (ipc)", test, NULL, NULL, (void *)(uintptr_t)"ipc"}
+    {#test " (inproc)", test, NULL, NULL, (void *)(uintptr_t) "inproc"}, {                         \
+#test " (ipc)", test, NULL, NULL, (void *)(uintptr_t) "ipc"                                \
+    }
 
 int main(void) {
     log_set_level(LOG_LEVEL_NONE); /* failures are provoked here by the dozen */

@@ -17,7 +17,8 @@
 static void put(const struct tmpdir *dir, const char *path, const char *text) {
     char full[1024];
     int n = snprintf(full, sizeof full, "%s/%s", dir->path, path);
-    for (char *slash = full + strlen(dir->path) + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+    for (char *slash = full + strlen(dir->path) + 1; (slash = strchr(slash, '/')) != NULL;
+            slash++) {
         *slash = 0;
         mkdir(full, 0700);
         *slash = '/';
@@ -51,7 +52,8 @@ static void a_version_1_quota_is_found_by_its_controller(void **state) {
     (void)state;
     struct tmpdir dir;
     assert_true(tmpdir_new(&dir));
-    put(&dir, "proc/self/cgroup", "11:cpuset:/x\n4:cpu,cpuacct:/docker/1\n1:name=systemd:/y\n0::/\n");
+    put(&dir, "proc/self/cgroup",
+            "11:cpuset:/x\n4:cpu,cpuacct:/docker/1\n1:name=systemd:/y\n0::/\n");
     put(&dir, "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_quota_us", "150000\n");
     put(&dir, "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_period_us", "100000\n");
     assert_int_equal(hw_quota_cpus(dir.path), 2);

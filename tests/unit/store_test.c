@@ -18,7 +18,8 @@
 
 /* 48 rows of gate and up (three groups), 40 of down (two and a half). */
 static const struct store_layer mixed = {2, 5, 40, 48, DT_F32, DT_BF16, DT_F32, KERN_GLU_SILU};
-static const struct store_layer quantised = {9, 3, 256, 512, DT_Q4_K, DT_Q8_0, DT_Q6_K, KERN_GLU_SILU};
+static const struct store_layer quantised = {
+        9, 3, 256, 512, DT_Q4_K, DT_Q8_0, DT_Q6_K, KERN_GLU_SILU};
 
 static struct store *new_store(uint64_t limit_bytes) {
     struct store *store = NULL;
@@ -90,7 +91,8 @@ static void pieces_of_any_size_give_the_same_matrices(void **state) {
         const struct store_layer *l = &layers[i];
         uint64_t total = store_expert_gguf_bytes(l);
         uint64_t gate = dtype_row_bytes(l->gate_type, l->n_embd) * l->n_ff;
-        const uint64_t sizes[] = {total, total - 1, total / 2, gate, gate + 1, gate - 1, 4096, 999, 61};
+        const uint64_t sizes[] = {
+                total, total - 1, total / 2, gate, gate + 1, gate - 1, 4096, 999, 61};
         for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
             struct store *store = new_store(ROOM);
             struct err err = ERR_INIT;
@@ -117,7 +119,8 @@ static void whole_experts_are_repacked_on_the_pool(void **state) {
         uint64_t up = dtype_row_bytes(l->up_type, l->n_embd) * l->n_ff;
         for (int again = 0; again < 2; again++)
             assert_int_equal(store_put_expert(store, l->layer, 2, bytes, bytes + gate,
-                    bytes + gate + up, pool, &err), 0);
+                                     bytes + gate + up, pool, &err),
+                    0);
         check_expert(store, l, 2);
         free(bytes);
     }
@@ -141,7 +144,8 @@ static void experts_may_be_interleaved(void **state) {
         assert_null(store_find(store, mixed.layer, 0));
         for (uint32_t e = 0; e < 5; e++)
             assert_int_equal(store_put(store, mixed.layer, e, at, bytes[e] + at,
-                    min_u64(777, total - at), &err), 0);
+                                     min_u64(777, total - at), &err),
+                    0);
     }
     for (uint32_t e = 0; e < 5; e++) {
         check_expert(store, &mixed, e);
@@ -195,12 +199,19 @@ static void pieces_out_of_order_or_out_of_range_are_refused(void **state) {
         uint32_t expert;
         uint64_t offset, n_bytes;
     } bad[] = {
-            {5, 0, 10}, {UINT32_MAX, 0, 10}, {0, 10, 10}, {0, 0, 0}, {0, 0, total + 1},
-            {0, UINT64_MAX, 2}, {0, 2, UINT64_MAX}, {0, total, 1},
+            {5, 0, 10},
+            {UINT32_MAX, 0, 10},
+            {0, 10, 10},
+            {0, 0, 0},
+            {0, 0, total + 1},
+            {0, UINT64_MAX, 2},
+            {0, 2, UINT64_MAX},
+            {0, total, 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(store_put(store, mixed.layer, bad[i].expert, bad[i].offset, bytes,
-                bad[i].n_bytes, NULL), ERR_BAD_INPUT);
+                                 bad[i].n_bytes, NULL),
+                ERR_BAD_INPUT);
 
     assert_int_equal(store_put(store, mixed.layer, 0, 0, bytes, 100, NULL), 0);
     assert_int_equal(store_put(store, mixed.layer, 0, 99, bytes + 99, 50, NULL), ERR_BAD_INPUT);
@@ -290,7 +301,8 @@ static void experts_under_way_are_bounded(void **state) {
     assert_int_equal(store_add_layer(store, &many, NULL), 0);
     for (uint32_t e = 0; e < STORE_STAGING_MAX; e++)
         assert_int_equal(store_put(store, many.layer, e, 0, "abcd", 4, NULL), 0);
-    assert_int_equal(store_put(store, many.layer, STORE_STAGING_MAX, 0, "abcd", 4, NULL), ERR_LIMIT);
+    assert_int_equal(
+            store_put(store, many.layer, STORE_STAGING_MAX, 0, "abcd", 4, NULL), ERR_LIMIT);
     assert_int_equal(put_pieces(store, &many, 3, 4096, NULL), 0); /* finishing one makes room */
     assert_int_equal(store_put(store, many.layer, STORE_STAGING_MAX, 0, "abcd", 4, NULL), 0);
     store_free(store);

@@ -46,8 +46,8 @@ struct exec_slice exec_slice_of(const struct store_layer *layer, uint32_t n_rout
     enum act_kind kind = dtype_find(layer->down_type)->act;
     size_t n_blocks = kind == ACT_F32 ? 0 : n_ff / act_block(kind);
     size_t n_quants = kind == ACT_F32 ? 0 : n_ff;
-    size_t route_bytes = n_ff * sizeof(float) + n_quants + n_blocks * sizeof(float)
-            + n_quants / 16 * sizeof(int16_t);
+    size_t route_bytes = n_ff * sizeof(float) + n_quants + n_blocks * sizeof(float) +
+                         n_quants / 16 * sizeof(int16_t);
 
     size_t fit = SLICE_BYTES_MAX / route_bytes;
     if (n_routes > fit) n_routes = fit ? (uint32_t)fit : 1;
@@ -101,7 +101,8 @@ int exec_reserve(struct exec *exec, uint32_t n_rows, uint32_t n_routes, struct e
     }
     if (n_bytes > exec->slice_bytes) {
         unsigned char *slice = aligned_new(n_bytes);
-        if (!slice) return err_set(err, ERR_NO_MEMORY, "no memory for %zu bytes of hidden rows", n_bytes);
+        if (!slice)
+            return err_set(err, ERR_NO_MEMORY, "no memory for %zu bytes of hidden rows", n_bytes);
         free(exec->slice);
         exec->slice = slice;
         exec->slice_bytes = n_bytes;

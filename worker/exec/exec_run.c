@@ -42,15 +42,15 @@ struct run {
     int64_t *sums;
 
     struct exec_slice slice;
-    float *h;                 /* [slice.n_routes][n_ff] */
-    struct kern_act hidden;   /* the same as down takes it */
+    float *h;                        /* [slice.n_routes][n_ff] */
+    struct kern_act hidden;          /* the same as down takes it */
     const struct exec_group *groups; /* of this slice */
     uint32_t n_groups;
     uint32_t first; /* route where the slice starts */
     uint32_t n;     /* its routes */
 
-    uint32_t width;    /* output rows of a piece of the present phase */
-    uint32_t n_pieces; /* pieces of one expert (A), of the whole (C) */
+    uint32_t width;      /* output rows of a piece of the present phase */
+    uint32_t n_pieces;   /* pieces of one expert (A), of the whole (C) */
     uint32_t n_quantise; /* routes of a piece of phase B */
 };
 
@@ -61,8 +61,9 @@ static int check_act(const struct exec_batch *batch, const struct store_layer *l
     enum act_kind kind = dtype_find(type)->act;
     const struct kern_act *act = batch->acts[kind];
     if (!act)
-        return err_set(err, ERR_BAD_INPUT, "layer %u needs rows in the form for %s, which are missing",
-                batch->layer, dtype_name(type));
+        return err_set(err, ERR_BAD_INPUT,
+                "layer %u needs rows in the form for %s, which are missing", batch->layer,
+                dtype_name(type));
     if (act->kind != kind || act->n_in != layer->n_embd || act->n_rows < batch->n_rows)
         return err_set(err, ERR_BAD_INPUT, "layer %u needs %u rows of %u elements; got %u of %u",
                 batch->layer, batch->n_rows, layer->n_embd, act->n_rows, act->n_in);
@@ -74,18 +75,19 @@ static int check_route(const struct run *run, uint32_t i, struct err *err) {
     const struct exec_batch *batch = run->batch;
     const struct exec_route *route = &batch->routes[i];
     if (route->row >= batch->n_rows || route->expert >= run->layer->n_expert)
-        return err_set(err, ERR_BAD_INPUT, "layer %u: route %u sends row %u of %u to expert %u of %u",
-                batch->layer, i, route->row, batch->n_rows, route->expert, run->layer->n_expert);
+        return err_set(err, ERR_BAD_INPUT,
+                "layer %u: route %u sends row %u of %u to expert %u of %u", batch->layer, i,
+                route->row, batch->n_rows, route->expert, run->layer->n_expert);
 
     const struct exec_route *last = i ? route - 1 : NULL;
-    if (last && (last->expert > route->expert
-                || (last->expert == route->expert && last->row >= route->row)))
-        return err_set(err, ERR_BAD_INPUT, "layer %u: route %u (expert %u, row %u) comes after "
-                "(expert %u, row %u)", batch->layer, i, route->expert, route->row, last->expert,
-                last->row);
+    if (last && (last->expert > route->expert ||
+                        (last->expert == route->expert && last->row >= route->row)))
+        return err_set(err, ERR_BAD_INPUT,
+                "layer %u: route %u (expert %u, row %u) comes after (expert %u, row %u)",
+                batch->layer, i, route->expert, route->row, last->expert, last->row);
     if (++run->exec->n_routes_of[route->row] > ROUTES_PER_ROW_MAX)
-        return err_set(err, ERR_BAD_INPUT, "layer %u: more than %d experts for row %u", batch->layer,
-                ROUTES_PER_ROW_MAX, route->row);
+        return err_set(err, ERR_BAD_INPUT, "layer %u: more than %d experts for row %u",
+                batch->layer, ROUTES_PER_ROW_MAX, route->row);
     return 0;
 }
 
@@ -118,16 +120,16 @@ static int group_routes(struct run *run, struct err *err) {
 static int check_batch(struct run *run, struct err *err) {
     const struct exec_batch *batch = run->batch;
     run->layer = store_find_layer(run->exec->store, batch->layer);
-    if (!run->layer)
-        return err_set(err, ERR_NOT_FOUND, "layer %u was not announced", batch->layer);
+    if (!run->layer) return err_set(err, ERR_NOT_FOUND, "layer %u was not announced", batch->layer);
 
     int rc = check_act(batch, run->layer, run->layer->gate_type, &run->gate_act, err);
     if (rc == 0) rc = check_act(batch, run->layer, run->layer->up_type, &run->up_act, err);
     if (rc < 0) return rc;
     for (uint32_t r = 0; r < batch->n_rows; r++)
         if (batch->grid[r] < GRID_MIN || batch->grid[r] > GRID_MAX)
-            return err_set(err, ERR_BAD_INPUT, "layer %u: grid exponent %d of row %u; %d to %d are "
-                    "possible", batch->layer, batch->grid[r], r, GRID_MIN, GRID_MAX);
+            return err_set(err, ERR_BAD_INPUT,
+                    "layer %u: grid exponent %d of row %u; %d to %d are possible", batch->layer,
+                    batch->grid[r], r, GRID_MIN, GRID_MAX);
     return 0;
 }
 
@@ -135,8 +137,8 @@ static int check_batch(struct run *run, struct err *err) {
 
 /* Output rows of a piece: `units` matrices of n_out rows are cut, bytes_per_out weights stand behind
  * one output row of a piece. */
-static uint32_t piece_width(const struct run *run, uint32_t n_out, uint64_t units,
-        uint64_t bytes_per_out) {
+static uint32_t piece_width(
+        const struct run *run, uint32_t n_out, uint64_t units, uint64_t bytes_per_out) {
     uint64_t steps = units * ((n_out + KERN_OUT_STEP - 1) / KERN_OUT_STEP);
     uint64_t step_bytes = bytes_per_out * KERN_OUT_STEP;
     uint64_t least = (PIECE_BYTES_MIN + step_bytes - 1) / step_bytes;
@@ -273,7 +275,8 @@ static void run_quantise(struct run *run) {
     uint64_t n_elems = (uint64_t)run->n * run->layer->n_ff;
     uint32_t n_tasks = pool_n_threads(run->exec->pool) * PIECES_PER_THREAD;
     run->n_quantise = n_elems <= QUANTISE_ALONE ? run->n : (run->n + n_tasks - 1) / n_tasks;
-    pool_run(run->exec->pool, (run->n + run->n_quantise - 1) / run->n_quantise, quantise_piece, run);
+    pool_run(
+            run->exec->pool, (run->n + run->n_quantise - 1) / run->n_quantise, quantise_piece, run);
 }
 
 static void run_down(struct run *run) {
@@ -288,8 +291,10 @@ static void run_slices(struct run *run, uint32_t n_groups) {
     struct exec *exec = run->exec;
     unsigned char *slice = exec->slice;
     run->h = (float *)(void *)slice;
-    run->hidden = (struct kern_act){.kind = run->slice.kind, .n_in = run->layer->n_ff,
-            .f32 = run->h, .q = (int8_t *)(slice + run->slice.q_at),
+    run->hidden = (struct kern_act){.kind = run->slice.kind,
+            .n_in = run->layer->n_ff,
+            .f32 = run->h,
+            .q = (int8_t *)(slice + run->slice.q_at),
             .d = (float *)(void *)(slice + run->slice.d_at),
             .sum16 = (int16_t *)(void *)(slice + run->slice.sum16_at)};
 
@@ -297,8 +302,8 @@ static void run_slices(struct run *run, uint32_t n_groups) {
         run->groups = &exec->groups[g];
         run->first = run->groups[0].first;
         run->n_groups = run->n = 0;
-        while (g + run->n_groups < n_groups
-                && run->n + run->groups[run->n_groups].n <= run->slice.n_routes)
+        while (g + run->n_groups < n_groups &&
+                run->n + run->groups[run->n_groups].n <= run->slice.n_routes)
             run->n += run->groups[run->n_groups++].n;
         run->hidden.n_rows = run->n;
         run_gate_up(run);
@@ -321,8 +326,8 @@ int exec_run(struct exec *exec, const struct exec_batch *batch, int64_t *sums, u
         return 0;
     }
     run.slice = exec_slice_of(run.layer, batch->n_routes);
-    if (batch->n_rows > exec->n_rows_max || batch->n_routes > exec->n_routes_max
-            || run.slice.n_bytes > exec->slice_bytes)
+    if (batch->n_rows > exec->n_rows_max || batch->n_routes > exec->n_routes_max ||
+            run.slice.n_bytes > exec->slice_bytes)
         rc = exec_reserve(exec, batch->n_rows, batch->n_routes, err);
     if (rc < 0) return rc;
     int n_groups = group_routes(&run, err);

@@ -108,7 +108,8 @@ static int give_up(const struct host *host, int code, const char *what, const st
 }
 
 /* What follows from the end of a connection: 1 to try again, else the result of host_run. */
-static int conclude(struct host *host, enum host_end end, const struct err *cause, struct err *err) {
+static int conclude(
+        struct host *host, enum host_end end, const struct err *cause, struct err *err) {
     const struct host_options *options = host->options;
     switch (end) {
     case HOST_END_NONE:
@@ -125,7 +126,8 @@ static int conclude(struct host *host, enum host_end end, const struct err *caus
             host_say(host, "%s is gone (%s); looking for it again", host->coordinator, cause->what);
         return 1;
     case HOST_END_REFUSED:
-        if (options->once) return give_up(host, ERR_PROTOCOL, "refused by the coordinator at", cause, err);
+        if (options->once)
+            return give_up(host, ERR_PROTOCOL, "refused by the coordinator at", cause, err);
         if (!host->refused)
             host_say(host, "refused: %s; trying again every %d s", cause->what,
                     (int)(HOST_RETRY_MAX_NS / MONO_S));

@@ -23,7 +23,8 @@ static bool was_refused(struct net_end *end) {
 static bool wait_beat(struct host_beat *beat) {
     uint64_t deadline_ns = mono_after(HOST_BEAT_NS);
     pthread_mutex_lock(&beat->mutex);
-    while (!beat->stop && cond_wait_until(&beat->wake, &beat->mutex, deadline_ns)) continue;
+    while (!beat->stop && cond_wait_until(&beat->wake, &beat->mutex, deadline_ns))
+        continue;
     bool stop = beat->stop;
     pthread_mutex_unlock(&beat->mutex);
     return !stop;
@@ -72,8 +73,8 @@ void host_beat_start(struct host *host) {
     if (beat->started) return;
     beat->net = host->net;
     beat->address = host->options->address;
-    beat->hello = (struct wire_hello){.n_threads = host->n_threads, .ram_bytes = host->ram_bytes,
-            .beat = true};
+    beat->hello = (struct wire_hello){
+            .n_threads = host->n_threads, .ram_bytes = host->ram_bytes, .beat = true};
     snprintf(beat->hello.name, sizeof beat->hello.name, "%s", host->name);
     snprintf(beat->hello.isa, sizeof beat->hello.isa, "%s", host->kern->name);
     beat->stop = false;

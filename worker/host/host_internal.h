@@ -50,11 +50,11 @@
 /* How one connection ended. */
 enum host_end {
     HOST_END_NONE = 0, /* it has not */
-    HOST_END_STOP,    /* our owner asked, or the parent is gone */
-    HOST_END_BYE,     /* the coordinator left on purpose */
-    HOST_END_GONE,    /* the coordinator is not there (any more) */
-    HOST_END_REFUSED, /* it does not want us now; later it may */
-    HOST_END_FATAL,   /* trying again would not help */
+    HOST_END_STOP,     /* our owner asked, or the parent is gone */
+    HOST_END_BYE,      /* the coordinator left on purpose */
+    HOST_END_GONE,     /* the coordinator is not there (any more) */
+    HOST_END_REFUSED,  /* it does not want us now; later it may */
+    HOST_END_FATAL,    /* trying again would not help */
 };
 
 /* Beats on a connection of their own. owner: the host; the thread reads all but the fields under the
@@ -67,7 +67,7 @@ struct host_beat {
     bool started;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    bool stop; /* under the mutex */
+    bool stop;        /* under the mutex */
     atomic_bool busy; /* the host computes or takes weights in; relaxed, a hint */
 };
 
@@ -79,12 +79,12 @@ struct host_rows {
 
 /* What people are told while experts come in. */
 struct host_progress {
-    bool open;          /* something came that was not reported yet */
-    bool terminal;      /* stderr is one: a line that is written over */
-    uint64_t last_ns;   /* last piece */
-    uint64_t shown_ns;  /* last line */
+    bool open;         /* something came that was not reported yet */
+    bool terminal;     /* stderr is one: a line that is written over */
+    uint64_t last_ns;  /* last piece */
+    uint64_t shown_ns; /* last line */
     uint64_t shown_bytes;
-    uint64_t n_bytes;   /* received since WELCOME */
+    uint64_t n_bytes; /* received since WELCOME */
 };
 
 struct host { /* owner: the thread in host_run */
@@ -107,12 +107,12 @@ struct host { /* owner: the thread in host_run */
     bool was_joined; /* with this connection or an earlier one */
     bool refused;    /* and said so; until the next WELCOME */
     char coordinator[WIRE_NAME_MAX + 1];
-    uint64_t heard_ns;   /* last message */
-    uint64_t probed_ns;  /* last PING of ours, or heard_ns */
+    uint64_t heard_ns;      /* last message */
+    uint64_t probed_ns;     /* last PING of ours, or heard_ns */
     uint64_t probe_span_ns; /* until the next one */
-    uint64_t blocked_ns; /* since when a PING cannot be sent; 0: it can */
-    uint64_t n_probes;   /* PINGs sent on this connection */
-    uint64_t n_pieces;  /* EXPERT messages since WELCOME */
+    uint64_t blocked_ns;    /* since when a PING cannot be sent; 0: it can */
+    uint64_t n_probes;      /* PINGs sent on this connection */
+    uint64_t n_pieces;      /* EXPERT messages since WELCOME */
     uint64_t failed_expert; /* (layer << 32 | expert) + 1 of the last FAIL; 0: none */
     uint32_t n_bad;
     struct host_beat beat;

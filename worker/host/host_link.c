@@ -13,7 +13,8 @@
 #define SAY_LOOKING_NS MONO_S
 
 int host_send(struct host *host, struct err *err) {
-    return net_send(host->end, 0, host->out.frames, host->out.n_frames, mono_after(HOST_SEND_NS), err);
+    return net_send(
+            host->end, 0, host->out.frames, host->out.n_frames, mono_after(HOST_SEND_NS), err);
 }
 
 int host_send_fail(struct host *host, uint64_t request, const struct err *cause, struct err *err) {
@@ -66,8 +67,8 @@ static enum host_end say_hello(struct host *host, struct err *err) {
     }
 }
 
-static enum host_end take_welcome(struct host *host, const struct wire_welcome *welcome,
-        struct err *err) {
+static enum host_end take_welcome(
+        struct host *host, const struct wire_welcome *welcome, struct err *err) {
     if (host_renew_store(host, err) < 0) return HOST_END_FATAL;
     snprintf(host->coordinator, sizeof host->coordinator, "%s", welcome->coordinator);
     host->joined = host->was_joined = true;
@@ -87,7 +88,8 @@ static enum host_end take_welcome(struct host *host, const struct wire_welcome *
 
 /* A refusal answers our HELLO, or whatever we said on a connection that broke and came back, where
  * nobody knows us. */
-static enum host_end take_refuse(struct host *host, const struct wire_fail *refuse, struct err *err) {
+static enum host_end take_refuse(
+        struct host *host, const struct wire_fail *refuse, struct err *err) {
     int code = refuse->code < 0 ? refuse->code : ERR_PROTOCOL;
     err_set(err, code, "%s", refuse->text);
     if (host->joined || host->n_probes > 0) return HOST_END_GONE;
@@ -98,15 +100,15 @@ static enum host_end take_refuse(struct host *host, const struct wire_fail *refu
 /* ------------------------------------------------------------------ messages -- */
 
 /* Something that cannot be used: the coordinator is told, but not for ever. */
-static enum host_end take_bad(struct host *host, uint64_t request, const struct err *cause,
-        struct err *err) {
+static enum host_end take_bad(
+        struct host *host, uint64_t request, const struct err *cause, struct err *err) {
     if (!host->joined) {
         *err = *cause;
         return HOST_END_FATAL;
     }
     if (++host->n_bad > HOST_BAD_MAX) {
-        err_set(err, ERR_PROTOCOL, "it sent %u messages that cannot be used; the last: %s", host->n_bad,
-                cause->what);
+        err_set(err, ERR_PROTOCOL, "it sent %u messages that cannot be used; the last: %s",
+                host->n_bad, cause->what);
         return HOST_END_GONE;
     }
     return host_send_fail(host, request, cause, err) < 0 ? HOST_END_GONE : HOST_END_NONE;
@@ -118,8 +120,8 @@ static enum host_end take_decoded(struct host *host, const struct wire_in *in, s
     int rc = 0;
     if (work && host->joined) {
         rc = type == WIRE_LAYER    ? host_take_layer(host, in, err)
-                : type == WIRE_EXPERT ? host_take_expert(host, in, err)
-                                      : host_take_dispatch(host, in, err);
+             : type == WIRE_EXPERT ? host_take_expert(host, in, err)
+                                   : host_take_dispatch(host, in, err);
     } else if (type == WIRE_PING) {
         wire_encode_bare(&host->out, WIRE_PONG, in->head.request);
         rc = host_send(host, err);
@@ -156,8 +158,8 @@ static enum host_end watch_silence(struct host *host, struct err *err) {
     }
 
     wire_encode_bare(&host->out, WIRE_PING, host->n_probes + 1);
-    int rc = net_send(host->end, 0, host->out.frames, host->out.n_frames, mono_after(HOST_LOOK_NS),
-            NULL);
+    int rc = net_send(
+            host->end, 0, host->out.frames, host->out.n_frames, mono_after(HOST_LOOK_NS), NULL);
     now = mono_now();
     if (rc == 0) {
         host->probed_ns = now;
@@ -197,8 +199,8 @@ static enum host_end serve(struct host *host, struct err *err) {
 static void leave(struct host *host) {
     uint64_t deadline_ns = mono_after(HOST_DRAIN_NS);
     struct net_msg msg;
-    while (host->joined && mono_now() < deadline_ns
-            && net_recv(host->end, mono_now(), &msg, NULL) == 1)
+    while (host->joined && mono_now() < deadline_ns &&
+            net_recv(host->end, mono_now(), &msg, NULL) == 1)
         if (take(host, &msg, NULL) != HOST_END_NONE) return;
     wire_encode_bare(&host->out, WIRE_BYE, 0);
     (void)net_send(host->end, 0, host->out.frames, host->out.n_frames, mono_now(),

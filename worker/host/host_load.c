@@ -19,9 +19,14 @@
 
 int host_take_layer(struct host *host, const struct wire_in *in, struct err *err) {
     const struct wire_layer *l = &in->layer;
-    struct store_layer layer = {.layer = l->layer, .n_expert = l->n_expert, .n_embd = l->n_embd,
-            .n_ff = l->n_ff, .gate_type = l->gate_type, .up_type = l->up_type,
-            .down_type = l->down_type, .glu = (enum kern_glu)l->glu};
+    struct store_layer layer = {.layer = l->layer,
+            .n_expert = l->n_expert,
+            .n_embd = l->n_embd,
+            .n_ff = l->n_ff,
+            .gate_type = l->gate_type,
+            .up_type = l->up_type,
+            .down_type = l->down_type,
+            .glu = (enum kern_glu)l->glu};
     struct err cause = ERR_INIT;
     if (store_add_layer(host->store, &layer, &cause) == 0) return 0;
     return host_send_fail(host, in->head.request, &cause, err);
@@ -30,9 +35,10 @@ int host_take_layer(struct host *host, const struct wire_in *in, struct err *err
 static int put(struct host *host, const struct wire_expert *piece, struct err *err) {
     const struct store_layer *layer = store_find_layer(host->store, piece->layer);
     if (layer && piece->total_bytes != store_expert_gguf_bytes(layer))
-        return err_set(err, ERR_BAD_INPUT, "expert %u of layer %u is said to have %" PRIu64
-                " bytes; by the layer's shapes it has %" PRIu64, piece->expert, piece->layer,
-                piece->total_bytes, store_expert_gguf_bytes(layer));
+        return err_set(err, ERR_BAD_INPUT,
+                "expert %u of layer %u is said to have %" PRIu64
+                " bytes; by the layer's shapes it has %" PRIu64,
+                piece->expert, piece->layer, piece->total_bytes, store_expert_gguf_bytes(layer));
     return store_put(host->store, piece->layer, piece->expert, piece->offset, piece->bytes,
             piece->n_bytes, err);
 }
@@ -55,7 +61,8 @@ int host_take_expert(struct host *host, const struct wire_in *in, struct err *er
         if (rc < 0) return rc;
     }
     struct wire_stored stored = {.n_pieces = host->n_pieces,
-            .n_experts = store_n_experts(host->store), .n_bytes = store_held_bytes(host->store)};
+            .n_experts = store_n_experts(host->store),
+            .n_bytes = store_held_bytes(host->store)};
     wire_encode_stored(&host->out, &stored);
     return host_send(host, err);
 }
@@ -71,8 +78,8 @@ static void show(struct host *host, uint64_t now, bool last) {
         fprintf(stderr, "%sholding %" PRIu64 " expert%s, %s%s\n", again, n, n == 1 ? "" : "s",
                 host_bytes_text(store_held_bytes(host->store), bytes), clear);
     } else {
-        uint64_t per_s = p->shown_ns ? (uint64_t)((double)(p->n_bytes - p->shown_bytes) * 1e9
-                                               / (double)(now - p->shown_ns))
+        uint64_t per_s = p->shown_ns ? (uint64_t)((double)(p->n_bytes - p->shown_bytes) * 1e9 /
+                                                  (double)(now - p->shown_ns))
                                      : 0;
         fprintf(stderr, "%sreceiving: %s, %s/s%s%s", again, host_bytes_text(p->n_bytes, bytes),
                 host_bytes_text(per_s, rate), clear, p->terminal ? "" : "\n");

@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 void host_parent_watch(void) {
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* without it host_parent_gone() notices, a little later */
+    (void)prctl(
+            PR_SET_PDEATHSIG, SIGTERM); /* without it host_parent_gone() notices, a little later */
 }
 
 bool host_parent_gone(long pid) {

@@ -46,8 +46,8 @@ static void *cut(struct host_rows *rows, uint64_t *at, uint64_t n_bytes) {
 
 /* Cuts the scratch for a dispatch; returns the bytes it takes. All counts are within the wire's
  * limits, so nothing wraps. */
-static uint64_t cut_job(struct host_rows *rows, const struct wire_dispatch *dispatch,
-        struct job *job) {
+static uint64_t cut_job(
+        struct host_rows *rows, const struct wire_dispatch *dispatch, struct job *job) {
     uint64_t n = (uint64_t)dispatch->n_rows * dispatch->n_embd;
     uint64_t at = 0;
     *job = (struct job){.dispatch = dispatch};
@@ -72,9 +72,10 @@ static int reserve(struct host_rows *rows, const struct wire_dispatch *dispatch,
         struct err *err) {
     uint64_t n_bytes = cut_job(NULL, dispatch, job);
     if (n_bytes > HOST_ROWS_BYTES_MAX)
-        return err_set(err, ERR_LIMIT, "%u rows of %u elements take %" PRIu64 " bytes of working "
-                "space; %" PRIu64 " are allowed", dispatch->n_rows, dispatch->n_embd, n_bytes,
-                HOST_ROWS_BYTES_MAX);
+        return err_set(err, ERR_LIMIT,
+                "%u rows of %u elements take %" PRIu64 " bytes of working "
+                "space; %" PRIu64 " are allowed",
+                dispatch->n_rows, dispatch->n_embd, n_bytes, HOST_ROWS_BYTES_MAX);
     if (n_bytes > rows->n_bytes) {
         unsigned char *bytes = aligned_new(n_bytes);
         if (!bytes)
@@ -154,9 +155,13 @@ static void prepare(struct host *host, struct job *job) {
         pool_run(host->pool, (n + ROWS_PER_TASK - 1) / ROWS_PER_TASK, prepare_task, job);
 
     for (unsigned k = 0; k < ACT_KIND_COUNT; k++)
-        job->acts[k] = (struct kern_act){.kind = (enum act_kind)k, .n_in = dispatch->n_embd,
-                .n_rows = n, .f32 = k == ACT_F32 ? (const float *)(const void *)job->f32 : NULL,
-                .q = job->q[k], .d = job->d[k], .sum16 = job->sum16[k]};
+        job->acts[k] = (struct kern_act){.kind = (enum act_kind)k,
+                .n_in = dispatch->n_embd,
+                .n_rows = n,
+                .f32 = k == ACT_F32 ? (const float *)(const void *)job->f32 : NULL,
+                .q = job->q[k],
+                .d = job->d[k],
+                .sum16 = job->sum16[k]};
     for (uint32_t i = 0; i < dispatch->n_routes; i++) {
         struct wire_route route = wire_route_at(dispatch, i);
         job->routes[i] = (struct exec_route){route.row, route.expert, route.weight};
@@ -165,8 +170,8 @@ static void prepare(struct host *host, struct job *job) {
 
 /* ------------------------------------------------------------------ computing -- */
 
-static int compute(struct host *host, const struct wire_dispatch *dispatch, struct job *job,
-        struct err *err) {
+static int compute(
+        struct host *host, const struct wire_dispatch *dispatch, struct job *job, struct err *err) {
     const struct store_layer *layer = store_find_layer(host->store, dispatch->layer);
     if (layer && layer->n_embd != dispatch->n_embd)
         return err_set(err, ERR_BAD_INPUT, "rows of %u elements for layer %u, which takes %u",
@@ -175,8 +180,11 @@ static int compute(struct host *host, const struct wire_dispatch *dispatch, stru
     if (rc < 0) return rc;
     prepare(host, job);
 
-    struct exec_batch batch = {.layer = dispatch->layer, .n_rows = dispatch->n_rows,
-            .grid = dispatch->grid, .routes = job->routes, .n_routes = dispatch->n_routes};
+    struct exec_batch batch = {.layer = dispatch->layer,
+            .n_rows = dispatch->n_rows,
+            .grid = dispatch->grid,
+            .routes = job->routes,
+            .n_routes = dispatch->n_routes};
     for (unsigned k = 0; k < ACT_KIND_COUNT; k++)
         batch.acts[k] = dispatch->acts[k] ? &job->acts[k] : NULL;
     return exec_run(host->exec, &batch, job->sums, job->poisoned, err);
@@ -193,11 +201,15 @@ int host_take_dispatch(struct host *host, const struct wire_in *in, struct err *
 
     size_t n_packed = 0;
     for (uint32_t r = 0; r < dispatch->n_rows; r++)
-        n_packed += wire_pack_sums(job.sums + (size_t)r * dispatch->n_embd, dispatch->n_embd,
-                job.packed + n_packed);
-    struct wire_reply reply = {.layer = dispatch->layer, .n_rows = dispatch->n_rows,
-            .n_embd = dispatch->n_embd, .busy_ns = mono_now() - start_ns, .packed = job.packed,
-            .packed_bytes = n_packed, .poisoned = job.poisoned};
+        n_packed += wire_pack_sums(
+                job.sums + (size_t)r * dispatch->n_embd, dispatch->n_embd, job.packed + n_packed);
+    struct wire_reply reply = {.layer = dispatch->layer,
+            .n_rows = dispatch->n_rows,
+            .n_embd = dispatch->n_embd,
+            .busy_ns = mono_now() - start_ns,
+            .packed = job.packed,
+            .packed_bytes = n_packed,
+            .poisoned = job.poisoned};
     wire_encode_reply(&host->out, in->head.request, in->head.epoch, &reply);
     return host_send(host, err);
 }

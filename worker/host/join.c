@@ -35,18 +35,39 @@ struct join_options {
     struct opt_words words;
 };
 
+static void print_help(const char *argv0, const struct opt *const *tables) {
+    const char *program = strcmp(argv0, "join") == 0 ? "potluck join" : "potluck-worker";
+    printf("usage: %s HOST[:PORT] [OPTIONS]\n\n"
+           "Makes this machine a worker: it dials the coordinator (port %d unless given),\n"
+           "takes experts into its memory and computes with them. It keeps looking for the\n"
+           "coordinator when that is gone; Ctrl-C or SIGTERM finishes what is under way and\n"
+           "leaves.\n",
+            program, DEFAULT_PORT);
+    opt_print(tables, stdout);
+    printf("\nexamples:\n"
+           "  %s 192.168.1.10:7777\n"
+           "  %s 192.168.1.10 --name attic --ram 48G --threads 8\n"
+           "  %s ipc:///run/potluck/hub --once\n",
+            program, program, program);
+}
+
 /* Parses the command line, and before it the INI file that it names: flags win. */
-static int parse(struct join_options *o, int argc, char **argv, struct buf *config,
-        struct err *err) {
+static int parse(
+        struct join_options *o, int argc, char **argv, struct buf *config, struct err *err) {
     const struct opt table[] = {
             {NULL, 0, OPT_HEADING, NULL, NULL, "options:"},
-            {"name", 0, OPT_STR, &o->host.name, "NAME", "of this machine in lists (default: host name and process)"},
-            {"ram", 0, OPT_SIZE, &o->host.ram_bytes, "SIZE", "room for experts: 512M, 24G (default: what is free, less a tenth)"},
-            {"threads", 't', OPT_U32, &o->host.n_threads, "N", "compute threads (default: physical cores this process may use)"},
-            {"isa", 0, OPT_STR, &o->host.isa, "NAME", "pin the kernels: auto, scalar, avx2, avx512, neon"},
-            {"once", 0, OPT_FLAG, &o->host.once, NULL, "end when the coordinator goes, instead of waiting for it"},
+            {"name", 0, OPT_STR, &o->host.name, "NAME",
+                    "in lists (default: host name and process)"},
+            {"ram", 0, OPT_SIZE, &o->host.ram_bytes, "SIZE",
+                    "room for experts (default: what is free, less a tenth)"},
+            {"threads", 't', OPT_U32, &o->host.n_threads, "N",
+                    "compute threads (default: physical cores)"},
+            {"isa", 0, OPT_STR, &o->host.isa, "NAME",
+                    "pin the kernels: auto, scalar, avx2, avx512, ..."},
+            {"once", 0, OPT_FLAG, &o->host.once, NULL, "end when the coordinator goes"},
             {"config", 0, OPT_STR, &o->config, "FILE", "options from an INI file; flags win"},
-            {"parent", 0, OPT_U64, &o->parent, "PID", "end with this parent process (local workers)"},
+            {"parent", 0, OPT_U64, &o->parent, "PID",
+                    "end with this parent process (local workers)"},
             {"verbose", 'v', OPT_FLAG, &o->verbose, NULL, "log more"},
             {"quiet", 'q', OPT_FLAG, &o->host.quiet, NULL, "say nothing but errors"},
             {"help", 'h', OPT_FLAG, &o->help, NULL, "this text"},
@@ -60,21 +81,8 @@ static int parse(struct join_options *o, int argc, char **argv, struct buf *conf
     };
     const struct opt *const tables[] = {table, NULL};
     int rc = opt_parse(tables, argc, argv, &o->words, err);
-    if (rc == 0 && o->help) {
-        const char *program = strcmp(argv[0], "join") == 0 ? "potluck join" : "potluck-worker";
-        printf("usage: %s HOST[:PORT] [OPTIONS]\n\n"
-               "Makes this machine a worker: it dials the coordinator (port %d unless given), takes\n"
-               "experts into its memory and computes with them. It keeps looking for the coordinator\n"
-               "when that is gone; Ctrl-C or SIGTERM finishes what is under way and leaves.\n",
-                program, DEFAULT_PORT);
-        opt_print(tables, stdout);
-        printf("\nexamples:\n"
-               "  %s 192.168.1.10:7777\n"
-               "  %s 192.168.1.10 --name attic --ram 48G --threads 8\n"
-               "  %s ipc:///run/potluck/hub --once\n", program, program, program);
-        return 0;
-    }
-    if (rc < 0 || !o->config) return rc;
+    if (rc == 0 && o->help) print_help(argv[0], tables);
+    if (rc < 0 || o->help || !o->config) return rc;
 
     rc = buf_read_file(config, o->config, CONFIG_BYTES_MAX, err);
     if (rc == 0 && config->n_bytes) rc = opt_parse_ini(tables, config->bytes, o->config, err);
@@ -119,8 +127,9 @@ static int check(struct join_options *o, char *address, size_t n_address, struct
                 THREADS_MAX);
     if (o->parent > INT32_MAX) return err_set(err, ERR_USAGE, "--parent takes a process id");
     if (o->words.n == 0) {
-        err_set(err, ERR_USAGE, "no coordinator given; looking for one on the local network is not "
-                                "supported yet");
+        err_set(err, ERR_USAGE,
+                "no coordinator given; looking for one on the local network is not "
+                "supported yet");
         return err_hint(err, "give its address: HOST:PORT, as `potluck run --listen` prints it");
     }
     if (o->words.n > 1)

@@ -25,8 +25,8 @@ static void read_topology(struct hw_info *info) {
     if (hwloc_topology_load(topology) == 0) {
         hwloc_cpuset_t set = hwloc_bitmap_alloc();
         /* systems without binding (macOS): all that is allowed */
-        if (set && (hwloc_get_cpubind(topology, set, HWLOC_CPUBIND_THREAD) < 0
-                    || hwloc_bitmap_iszero(set)))
+        if (set && (hwloc_get_cpubind(topology, set, HWLOC_CPUBIND_THREAD) < 0 ||
+                           hwloc_bitmap_iszero(set)))
             hwloc_bitmap_copy(set, hwloc_topology_get_allowed_cpuset(topology));
         if (set) {
             hwloc_bitmap_and(set, set, hwloc_topology_get_allowed_cpuset(topology));

@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 struct hw_info {
-    uint32_t n_cores;    /* physical cores this process may use (affinity, cgroup quota), at least 1 */
-    uint32_t n_pus;      /* logical processors likewise */
-    uint64_t ram_bytes;  /* memory this process could still take */
+    uint32_t n_cores; /* physical cores this process may use (affinity, cgroup quota), at least 1 */
+    uint32_t n_pus;   /* logical processors likewise */
+    uint64_t ram_bytes; /* memory this process could still take */
     char hostname[64];
 };
 

@@ -48,8 +48,8 @@ static uint32_t group_cpus(struct buf *text, const char *root, const char *mount
 }
 
 /* The strictest quota of a group and all above it, up to the mount itself. */
-static uint32_t chain_cpus(const char *root, const char *mount, const char *path, size_t n_path,
-        bool v2) {
+static uint32_t chain_cpus(
+        const char *root, const char *mount, const char *path, size_t n_path, bool v2) {
     struct buf text = {0};
     uint32_t cpus = 0;
     while (n_path > 0 && path[n_path - 1] == '/')

@@ -32,10 +32,12 @@ static bool cut_parts(const struct kern_ops *kern, const struct store_layer *lay
 
     for (int p = 0; p < PART_COUNT; p++) {
         struct part_shape *part = &parts[p];
-        *part = (struct part_shape){.type = types[p], .layout = kern->layout_of(types[p]),
+        *part = (struct part_shape){.type = types[p],
+                .layout = kern->layout_of(types[p]),
                 .n_in = p == PART_DOWN ? layer->n_ff : layer->n_embd,
                 .n_out = p == PART_DOWN ? layer->n_embd : layer->n_ff,
-                .gguf_start = gguf, .held_start = held};
+                .gguf_start = gguf,
+                .held_start = held};
         part->row_bytes = dtype_row_bytes(part->type, part->n_in);
         part->held_bytes = kern_mat_bytes(part->type, part->layout, part->n_in, part->n_out);
         if (part->held_bytes == 0 || part->held_bytes > SIZE_MAX / 8) return false;
@@ -48,9 +50,9 @@ static bool cut_parts(const struct kern_ops *kern, const struct store_layer *lay
 }
 
 uint64_t store_expert_gguf_bytes(const struct store_layer *layer) {
-    return dtype_row_bytes(layer->gate_type, layer->n_embd) * layer->n_ff
-            + dtype_row_bytes(layer->up_type, layer->n_embd) * layer->n_ff
-            + dtype_row_bytes(layer->down_type, layer->n_ff) * layer->n_embd;
+    return dtype_row_bytes(layer->gate_type, layer->n_embd) * layer->n_ff +
+           dtype_row_bytes(layer->up_type, layer->n_embd) * layer->n_ff +
+           dtype_row_bytes(layer->down_type, layer->n_ff) * layer->n_embd;
 }
 
 uint64_t store_expert_held_bytes(const struct kern_ops *kern, const struct store_layer *layer) {
@@ -59,8 +61,8 @@ uint64_t store_expert_held_bytes(const struct kern_ops *kern, const struct store
     return parts[PART_DOWN].held_start + parts[PART_DOWN].held_bytes;
 }
 
-static int check_part(uint32_t layer, const char *name, uint32_t type, uint32_t n_in,
-        struct err *err) {
+static int check_part(
+        uint32_t layer, const char *name, uint32_t type, uint32_t n_in, struct err *err) {
     const struct dtype_desc *desc = dtype_find(type);
     if (!desc || !desc->computable)
         return err_set(err, ERR_UNSUPPORTED, "layer %u: experts of type %s (%u) cannot be computed",
@@ -68,8 +70,10 @@ static int check_part(uint32_t layer, const char *name, uint32_t type, uint32_t 
 
     uint32_t block = desc->block_elems;
     if (n_in % block)
-        return err_set(err, ERR_BAD_INPUT, "layer %u: rows of %u elements in %s are not a multiple "
-                "of %s's block of %u", layer, n_in, name, desc->name, block);
+        return err_set(err, ERR_BAD_INPUT,
+                "layer %u: rows of %u elements in %s are not a multiple "
+                "of %s's block of %u",
+                layer, n_in, name, desc->name, block);
     return 0;
 }
 
@@ -81,8 +85,9 @@ static int check_layer(const struct store_layer *l, struct err *err) {
         return err_set(err, ERR_BAD_INPUT, "layer %u: %u experts; 1 to %d are possible", l->layer,
                 l->n_expert, STORE_EXPERTS_MAX);
     if (l->n_embd == 0 || l->n_embd > STORE_WIDTH_MAX || l->n_ff == 0 || l->n_ff > STORE_WIDTH_MAX)
-        return err_set(err, ERR_BAD_INPUT, "layer %u: experts of %u x %u; widths of 1 to %u are "
-                "possible", l->layer, l->n_ff, l->n_embd, STORE_WIDTH_MAX);
+        return err_set(err, ERR_BAD_INPUT,
+                "layer %u: experts of %u x %u; widths of 1 to %u are possible", l->layer, l->n_ff,
+                l->n_embd, STORE_WIDTH_MAX);
     if (l->glu != KERN_GLU_SILU)
         return err_set(err, ERR_UNSUPPORTED, "layer %u: unknown activation function %d", l->layer,
                 (int)l->glu);
@@ -94,9 +99,9 @@ static int check_layer(const struct store_layer *l, struct err *err) {
 }
 
 static bool same_layer(const struct store_layer *a, const struct store_layer *b) {
-    return a->layer == b->layer && a->n_expert == b->n_expert && a->n_embd == b->n_embd
-            && a->n_ff == b->n_ff && a->gate_type == b->gate_type && a->up_type == b->up_type
-            && a->down_type == b->down_type && a->glu == b->glu;
+    return a->layer == b->layer && a->n_expert == b->n_expert && a->n_embd == b->n_embd &&
+           a->n_ff == b->n_ff && a->gate_type == b->gate_type && a->up_type == b->up_type &&
+           a->down_type == b->down_type && a->glu == b->glu;
 }
 
 /* ------------------------------------------------------------------- life -- */
@@ -141,9 +146,10 @@ int store_add_layer(struct store *store, const struct store_layer *layer, struct
 
     struct layer_slot *slot = store->layers[layer->layer];
     if (slot)
-        return same_layer(&slot->shape, layer) ? 0
-                : err_set(err, ERR_BAD_INPUT, "layer %u is announced again with other shapes",
-                        layer->layer);
+        return same_layer(&slot->shape, layer)
+                       ? 0
+                       : err_set(err, ERR_BAD_INPUT,
+                                 "layer %u is announced again with other shapes", layer->layer);
 
     slot = calloc(1, sizeof *slot);
     if (slot) slot->entries = calloc(layer->n_expert, sizeof(struct entry *));
@@ -154,8 +160,8 @@ int store_add_layer(struct store *store, const struct store_layer *layer, struct
     slot->shape = *layer;
     if (!cut_parts(store->kern, layer, slot->parts)) {
         free_slot(store, slot);
-        return err_set(err, ERR_BAD_INPUT, "layer %u: experts of %u x %u are too large", layer->layer,
-                layer->n_ff, layer->n_embd);
+        return err_set(err, ERR_BAD_INPUT, "layer %u: experts of %u x %u are too large",
+                layer->layer, layer->n_ff, layer->n_embd);
     }
     slot->gguf_bytes = store_expert_gguf_bytes(layer);
     slot->held_bytes = slot->parts[PART_DOWN].held_start + slot->parts[PART_DOWN].held_bytes;
@@ -202,9 +208,11 @@ int store_take_room(struct store *store, struct layer_slot *slot, uint32_t exper
         struct entry **out_entry, struct err *err) {
     uint32_t layer = slot->shape.layer;
     if (slot->held_bytes > store->limit_bytes - store->taken_bytes) {
-        int rc = err_set(err, ERR_LIMIT, "expert %u of layer %u needs %" PRIu64
-                " bytes; %" PRIu64 " of %" PRIu64 " are left for experts", expert, layer,
-                slot->held_bytes, store->limit_bytes - store->taken_bytes, store->limit_bytes);
+        int rc = err_set(err, ERR_LIMIT,
+                "expert %u of layer %u needs %" PRIu64 " bytes; %" PRIu64 " of %" PRIu64
+                " are left for experts",
+                expert, layer, slot->held_bytes, store->limit_bytes - store->taken_bytes,
+                store->limit_bytes);
         err_hint(err, "give this worker more memory (--ram), or add another one");
         return rc;
     }
@@ -213,14 +221,19 @@ int store_take_room(struct store *store, struct layer_slot *slot, uint32_t exper
     unsigned char *bytes = entry ? cut_from_slab(store, slot->held_bytes) : NULL;
     if (!bytes) {
         free(entry);
-        return err_set(err, ERR_NO_MEMORY, "no memory for expert %u of layer %u (%" PRIu64 " bytes)",
-                expert, layer, slot->held_bytes);
+        return err_set(err, ERR_NO_MEMORY,
+                "no memory for expert %u of layer %u (%" PRIu64 " bytes)", expert, layer,
+                slot->held_bytes);
     }
-    struct kern_mat *mats[PART_COUNT] = {&entry->expert.gate, &entry->expert.up, &entry->expert.down};
+    struct kern_mat *mats[PART_COUNT] = {
+            &entry->expert.gate, &entry->expert.up, &entry->expert.down};
     for (int p = 0; p < PART_COUNT; p++) {
         const struct part_shape *part = &slot->parts[p];
-        *mats[p] = (struct kern_mat){.type = part->type, .layout = part->layout, .n_in = part->n_in,
-                .n_out = part->n_out, .bytes = bytes + part->held_start};
+        *mats[p] = (struct kern_mat){.type = part->type,
+                .layout = part->layout,
+                .n_in = part->n_in,
+                .n_out = part->n_out,
+                .bytes = bytes + part->held_start};
     }
     slot->entries[expert] = entry;
     store->taken_bytes += slot->held_bytes;

@@ -13,7 +13,7 @@ struct part_shape {
     enum kern_layout layout;
     uint32_t n_in;
     uint32_t n_out;
-    uint64_t row_bytes;   /* of one GGUF row */
+    uint64_t row_bytes; /* of one GGUF row */
     uint64_t gguf_start;
     uint64_t gguf_bytes;
     uint64_t held_start;
@@ -23,7 +23,7 @@ struct part_shape {
 /* An expert that is coming in: the rows of the group of KERN_OUT_STEP output rows that is not complete
  * yet. Earlier groups are repacked already, so this is all that is kept besides the result. */
 struct staging {
-    uint64_t n_bytes;  /* allocated */
+    uint64_t n_bytes; /* allocated */
     uint64_t filled;
     uint64_t received; /* bytes of the expert taken in */
     unsigned char *bytes;
@@ -40,8 +40,8 @@ struct entry {
 struct layer_slot {
     struct store_layer shape;
     struct part_shape parts[PART_COUNT];
-    uint64_t gguf_bytes;   /* of one expert */
-    uint64_t held_bytes;   /* likewise, a multiple of 64 */
+    uint64_t gguf_bytes;    /* of one expert */
+    uint64_t held_bytes;    /* likewise, a multiple of 64 */
     struct entry **entries; /* [n_expert], NULL: nothing of it is here */
 };
 
@@ -57,12 +57,12 @@ struct slab {
 struct store {
     const struct kern_ops *kern;
     uint64_t limit_bytes;
-    uint64_t taken_bytes;  /* of complete experts and of those coming in */
-    uint64_t held_bytes;   /* of complete experts */
-    uint64_t n_experts;    /* complete */
-    uint32_t n_staging;    /* experts coming in */
+    uint64_t taken_bytes; /* of complete experts and of those coming in */
+    uint64_t held_bytes;  /* of complete experts */
+    uint64_t n_experts;   /* complete */
+    uint32_t n_staging;   /* experts coming in */
     uint64_t staging_bytes;
-    struct slab *slabs;    /* newest first */
+    struct slab *slabs; /* newest first */
     struct layer_slot *layers[STORE_LAYERS_MAX];
 };
 

@@ -58,8 +58,10 @@ static int add_staging(struct store *store, const struct layer_slot *slot, uint3
 static int begin_expert(struct store *store, struct layer_slot *slot, uint32_t expert,
         struct entry **out_entry, struct err *err) {
     if (store->n_staging >= STORE_STAGING_MAX || store->staging_bytes >= STAGING_BYTES_MAX)
-        return err_set(err, ERR_LIMIT, "%u experts are under way; finish some before sending expert "
-                "%u of layer %u", store->n_staging, expert, slot->shape.layer);
+        return err_set(err, ERR_LIMIT,
+                "%u experts are under way; finish some before sending expert "
+                "%u of layer %u",
+                store->n_staging, expert, slot->shape.layer);
 
     struct entry *entry = slot->entries[expert];
     int rc = entry ? 0 : store_take_room(store, slot, expert, &entry, err);
@@ -76,8 +78,8 @@ static void finish_expert(struct store *store, const struct layer_slot *slot, st
 }
 
 /* Where a group's rows go in the held matrix. */
-static unsigned char *group_at(const struct part_shape *part, const struct entry *entry, int p,
-        uint32_t row) {
+static unsigned char *group_at(
+        const struct part_shape *part, const struct entry *entry, int p, uint32_t row) {
     const struct kern_mat *mats[PART_COUNT] = {
             &entry->expert.gate, &entry->expert.up, &entry->expert.down};
     uint64_t at = row ? kern_mat_bytes(part->type, part->layout, part->n_in, row) : 0;
@@ -94,7 +96,8 @@ static void take_bytes(const struct part_shape *part, int p, struct entry *entry
 
     while (n_bytes > 0) {
         uint32_t row = (uint32_t)(at / group_bytes) * KERN_OUT_STEP;
-        uint64_t group_end = min_u64((uint64_t)row * part->row_bytes + group_bytes, part->gguf_bytes);
+        uint64_t group_end =
+                min_u64((uint64_t)row * part->row_bytes + group_bytes, part->gguf_bytes);
         uint64_t n = min_u64(n_bytes, group_end - at);
         memcpy(staging->bytes + staging->filled, bytes, n);
         staging->filled += n;
@@ -115,14 +118,16 @@ static int check_piece(const struct layer_slot *slot, uint32_t expert, const str
     uint32_t layer = slot->shape.layer;
     uint64_t end;
     if (n_bytes == 0 || !add_u64(offset, n_bytes, &end) || end > slot->gguf_bytes)
-        return err_set(err, ERR_BAD_INPUT, "expert %u of layer %u: a piece of %" PRIu64
-                " bytes at %" PRIu64 "; the expert has %" PRIu64, expert, layer, n_bytes, offset,
-                slot->gguf_bytes);
+        return err_set(err, ERR_BAD_INPUT,
+                "expert %u of layer %u: a piece of %" PRIu64 " bytes at %" PRIu64
+                "; the expert has %" PRIu64,
+                expert, layer, n_bytes, offset, slot->gguf_bytes);
 
     uint64_t received = entry && entry->staging ? entry->staging->received : 0;
     if (!(entry && entry->complete) && offset != 0 && offset != received)
-        return err_set(err, ERR_BAD_INPUT, "expert %u of layer %u: a piece at %" PRIu64
-                " where %" PRIu64 " comes next", expert, layer, offset, received);
+        return err_set(err, ERR_BAD_INPUT,
+                "expert %u of layer %u: a piece at %" PRIu64 " where %" PRIu64 " comes next",
+                expert, layer, offset, received);
     return 0;
 }
 
