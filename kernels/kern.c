@@ -7,6 +7,9 @@
 #include "kernels/ref/blocks.h"
 #include "kernels/ref/math_ref.h"
 #include "kernels/ref/ref.h"
+#ifdef POTLUCK_ARM
+#include "kernels/arm/arm.h"
+#endif
 #ifdef POTLUCK_X86
 #include "kernels/x86/x86.h"
 #endif
@@ -26,13 +29,16 @@ static const struct {
         {"avx2-plain", {"avx2"}},
         {"avx512", {"avx512-vnni", "avx512"}},
         {"avx512-plain", {"avx512"}},
-        {"neon", {"neon"}},
+        {"neon", {"neon-dot", "neon"}},
+        {"neon-plain", {"neon"}},
         {"scalar", {"scalar"}},
 };
 
 static const struct kern_ops *simd_at(unsigned index) {
-#ifdef POTLUCK_X86
+#if defined(POTLUCK_X86)
     return kern_x86_at(index);
+#elif defined(POTLUCK_ARM)
+    return kern_arm_at(index);
 #else
     (void)index;
     return NULL;
