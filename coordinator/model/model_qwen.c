@@ -10,7 +10,8 @@ static int read_dense(const struct model_keys *keys, struct model_hparams *hp, s
     hp->rope.kind = KERN_ROPE_NEOX;
     if (hp->router.n_expert > 0)
         return err_set(err, ERR_BAD_INPUT,
-                "architecture %s has no experts, but %s.expert_count is %u", keys->arch, keys->arch, hp->router.n_expert);
+                "architecture %s has no experts, but %s.expert_count is %u", keys->arch,
+                keys->arch, hp->router.n_expert);
     return 0;
 }
 

@@ -59,9 +59,8 @@ void *jinja_unexpected(struct jinja_parser *p, const char *wanted) {
 
 bool jinja_expect_op(struct jinja_parser *p, const char *op) {
     if (jinja_at_op(p, op)) return jinja_advance(p);
-    char wanted[8] = "'";
-    strncat(wanted, op, 3);
-    strcat(wanted, "'");
+    char wanted[8];
+    snprintf(wanted, sizeof wanted, "'%.3s'", op);
     jinja_unexpected(p, wanted);
     return false;
 }

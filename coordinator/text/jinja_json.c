@@ -88,8 +88,9 @@ static bool dump_list(struct dump *d, const struct jinja_value *v, unsigned leve
 static bool dump_key(struct dump *d, const struct jinja_value *key) {
     char number[48] = "";
     if (key->type == JINJA_STRING) return dump_string(d, key->str);
-    if (key->type == JINJA_NONE) strcpy(number, "null");
-    if (key->type == JINJA_BOOL) strcpy(number, key->boolean ? "true" : "false");
+    if (key->type == JINJA_NONE) snprintf(number, sizeof number, "null");
+    if (key->type == JINJA_BOOL)
+        snprintf(number, sizeof number, "%s", key->boolean ? "true" : "false");
     if (key->type == JINJA_INT) snprintf(number, sizeof number, "%" PRId64, key->integer);
     if (key->type == JINJA_FLOAT) jinja_real_text(key->real, number);
     return put(d, "\"", 1) && put_str(d, number) && put(d, "\"", 1);

@@ -12,7 +12,7 @@
  * from 1e16 on. */
 void jinja_real_text(double value, char out[40]) {
     if (!isfinite(value)) {
-        strcpy(out, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+        snprintf(out, 40, "%s", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
         return;
     }
     char digits[40];
@@ -20,7 +20,7 @@ void jinja_real_text(double value, char out[40]) {
     do {
         snprintf(digits, sizeof digits, "%.*e", precision, value);
     } while (precision++ < 17 && strtod(digits, NULL) != value);
-    int exponent = atoi(strchr(digits, 'e') + 1);
+    int exponent = (int)strtol(strchr(digits, 'e') + 1, NULL, 10);
     precision--;
     if (exponent < -4 || exponent >= 16) {
         *strchr(digits, 'e') = 0;
