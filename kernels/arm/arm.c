@@ -12,8 +12,8 @@ static const struct {
     const struct kern_ops *ops;
     unsigned needs;
 } tables[] = {
-    {&kern_ops_neon_dot, ARM_DOT},
-    {&kern_ops_neon_plain, 0},
+        {&kern_ops_neon_dot, ARM_DOT},
+        {&kern_ops_neon_plain, 0},
 };
 
 const struct kern_ops *kern_arm_at(unsigned index) {

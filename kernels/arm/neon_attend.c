@@ -41,20 +41,19 @@ INLINE struct lanes load_row_end(enum dtype type, const uint8_t *row, size_t n, 
 /* Sums of products to scores: those of position j + pos to p[h][..]. */
 INLINE void put_scores(struct lanes (*acc)[PARTS], int n_q, int n_pos, float scale,
         struct query *queries, uint32_t j) {
-    float scores[4];
-    if (n_q * n_pos == 4) {
-        float32x4_t sums = n_q == 4 ? ln_sum4(acc[0][0], acc[1][0], acc[2][0], acc[3][0])
-                : n_q == 2          ? ln_sum4(acc[0][0], acc[0][1], acc[1][0], acc[1][1])
-                                    : ln_sum4(acc[0][0], acc[0][1], acc[0][2], acc[0][3]);
-        vst1q_f32(scores, vmulq_n_f32(sums, scale));
-    } else {
-        EACH_PART(h, n_q, EACH_PART(pos, n_pos, {
-            scores[h * n_pos + pos] = ln_sum(acc[h][pos]) * scale;
-        }));
-    }
-    float *p = queries->p + j % KERN_ATTN_TILE;
-    const size_t next = sizeof *queries / sizeof *p;
-    EACH_PART(h, n_q, memcpy(p + h * next, scores + h * n_pos, (size_t)n_pos * sizeof *p));
+    const int n = n_q * n_pos;
+    struct lanes flat[PARTS];
+    float scores[PARTS];
+    EACH_PART(h, n_q, EACH_PART(pos, n_pos, flat[h * n_pos + pos] = acc[h][pos]));
+    if (n == 4)
+        vst1q_f32(scores, vmulq_n_f32(ln_sum4(flat[0], flat[1], flat[2], flat[3]), scale));
+    else
+        EACH_PART(i, n_q * n_pos, scores[i] = ln_sum(flat[i]) * scale);
+
+    EACH_PART(h, n_q, {
+        float *p = queries[h].p + j % KERN_ATTN_TILE;
+        memcpy(p, scores + h * n_pos, (size_t)n_pos * sizeof *p);
+    });
 }
 
 /* The scores of n_q heads from first_q and n_pos positions from j, all at once. */
@@ -70,9 +69,8 @@ INLINE void score(enum dtype type, const struct kern_attn *attn, size_t k_bytes,
         EACH_PART(pos, n_pos, key[pos] = load_row(type, k + pos * k_bytes, n, i));
         EACH_PART(h, n_q, EACH_PART(part, 4, {
             float32x4_t x = vld1q_f32(q + h * q_stride + i + 4 * part);
-            EACH_PART(pos, n_pos, {
-                acc[h][pos].v[part] = vfmaq_f32(acc[h][pos].v[part], x, key[pos].v[part]);
-            });
+            EACH_PART(pos, n_pos,
+                    { acc[h][pos].v[part] = vfmaq_f32(acc[h][pos].v[part], x, key[pos].v[part]); });
         }));
     }
     if (type != DT_Q8_0 && full < n) {
@@ -90,8 +88,8 @@ INLINE void score(enum dtype type, const struct kern_attn *attn, size_t k_bytes,
 }
 
 /* The scores of n_q heads and all positions of a tile, n_pos at a time. */
-INLINE void score_heads(enum dtype type, const struct kern_attn *attn, size_t k_bytes, uint32_t first_q,
-        int n_q, int n_pos, uint32_t j0, uint32_t j1, struct query *queries) {
+INLINE void score_heads(enum dtype type, const struct kern_attn *attn, size_t k_bytes,
+        uint32_t first_q, int n_q, int n_pos, uint32_t j0, uint32_t j1, struct query *queries) {
     uint32_t j = j0;
     for (; j1 - j >= (uint32_t)n_pos; j += (uint32_t)n_pos)
         score(type, attn, k_bytes, first_q, n_q, j, n_pos, queries);
@@ -143,11 +141,12 @@ static void weigh_tile(struct query *query, bool first_tile) {
 }
 
 /* Sixteen of a tile's weighted values, or the last n, merged into the result at out. */
-INLINE void merge_values(struct lanes sum, const struct query *query, bool first_tile, float *out,
-        size_t n) {
+INLINE void merge_values(
+        struct lanes sum, const struct query *query, bool first_tile, float *out, size_t n) {
     if (!first_tile) {
         struct lanes scaled = ln_mul(sum, ln_set1(query->new_scale));
-        sum = ln_fma(n == 16 ? ln_load(out) : ln_load_first(out, n), ln_set1(query->old_scale), scaled);
+        sum = ln_fma(
+                n == 16 ? ln_load(out) : ln_load_first(out, n), ln_set1(query->old_scale), scaled);
     }
     if (n == 16)
         ln_store(out, sum);
@@ -156,8 +155,9 @@ INLINE void merge_values(struct lanes sum, const struct query *query, bool first
 }
 
 /* The weighted values of n_q heads, 16 n_chunk elements from element i on. */
-INLINE void add_values(enum dtype type, const struct kern_attn *attn, size_t v_bytes, uint32_t first_q,
-        int n_q, size_t i, int n_chunk, uint32_t j0, uint32_t j1, const struct query *queries) {
+INLINE void add_values(enum dtype type, const struct kern_attn *attn, size_t v_bytes,
+        uint32_t first_q, int n_q, size_t i, int n_chunk, uint32_t j0, uint32_t j1,
+        const struct query *queries) {
     const uint8_t *v = (const uint8_t *)attn->v + j0 * v_bytes;
     const struct query *query = queries + first_q;
     struct lanes acc[PARTS][PARTS];
@@ -171,15 +171,14 @@ INLINE void add_values(enum dtype type, const struct kern_attn *attn, size_t v_b
         });
     EACH_PART(h, n_q, {
         float *out = attn->out + (first_q + h) * attn->out_stride + i;
-        EACH_PART(c, n_chunk, {
-            merge_values(acc[h][c], &query[h], j0 == attn->first, out + 16 * c, 16);
-        });
+        EACH_PART(c, n_chunk,
+                { merge_values(acc[h][c], &query[h], j0 == attn->first, out + 16 * c, 16); });
     });
 }
 
 /* The same for the last n - i < 16 elements of one head. */
-INLINE void add_values_end(enum dtype type, const struct kern_attn *attn, size_t v_bytes, uint32_t h,
-        size_t i, uint32_t j0, uint32_t j1, const struct query *queries) {
+INLINE void add_values_end(enum dtype type, const struct kern_attn *attn, size_t v_bytes,
+        uint32_t h, size_t i, uint32_t j0, uint32_t j1, const struct query *queries) {
     const uint8_t *v = (const uint8_t *)attn->v;
     struct lanes acc = ln_zero();
     for (uint32_t j = j0; j < j1; j++) {
@@ -191,8 +190,9 @@ INLINE void add_values_end(enum dtype type, const struct kern_attn *attn, size_t
 }
 
 /* The weighted values of n_q heads: all full sixteens of elements, n_chunk of them at a time. */
-INLINE void value_heads(enum dtype type, const struct kern_attn *attn, size_t v_bytes, uint32_t first_q,
-        int n_q, int n_chunk, uint32_t j0, uint32_t j1, const struct query *queries) {
+INLINE void value_heads(enum dtype type, const struct kern_attn *attn, size_t v_bytes,
+        uint32_t first_q, int n_q, int n_chunk, uint32_t j0, uint32_t j1,
+        const struct query *queries) {
     size_t full = attn->n_dim_v / 16 * 16, step = 16 * (size_t)n_chunk, i = 0;
     for (; full - i >= step; i += step)
         add_values(type, attn, v_bytes, first_q, n_q, i, n_chunk, j0, j1, queries);

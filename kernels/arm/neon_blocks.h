@@ -10,6 +10,7 @@
 
 #include "kernels/arm/neon_vec.h"
 #include "kernels/r16.h"
+#include "kernels/ref/blocks.h"
 
 #include <stdbool.h>
 
@@ -46,12 +47,11 @@ INLINE uint8x16_t load_chunk(const uint8_t *quants, int k, int p) {
 }
 
 /* Step k of n: the quads w[p] times the four quants from element base + 4 k of each row. */
-INLINE void add_quad(const struct tile *t, size_t base, int k, int n, int bits, int n_parts, int n_rows,
-        const uint8x16_t *w, struct dot (*dots)[EACH_MAX]) {
+INLINE void add_quad(const struct tile *t, size_t base, int k, int n, int bits, int n_parts,
+        int n_rows, const uint8x16_t *w, struct dot (*dots)[EACH_MAX]) {
     EACH(r, n_rows, {
         int8x16_t x = vld1q_s8(t->q[r] + base + k / 4 * 16);
-        EACH_PART(p, n_parts,
-                dot_step(&dots[p][r], vreinterpretq_s8_u8(w[p]), x, k, n, bits));
+        EACH_PART(p, n_parts, dot_step(&dots[p][r], vreinterpretq_s8_u8(w[p]), x, k, n, bits));
     });
 }
 
@@ -64,8 +64,8 @@ INLINE void clear_sums(int n_parts, int n_rows, int32x4_t (*sum)[EACH_MAX]) {
 }
 
 /* isum += scale * dots */
-INLINE void add_scaled(struct dot (*dots)[EACH_MAX], const int32x4_t *scale, int n_parts, int n_rows,
-        int32x4_t (*isum)[EACH_MAX]) {
+INLINE void add_scaled(struct dot (*dots)[EACH_MAX], const int32x4_t *scale, int n_parts,
+        int n_rows, int32x4_t (*isum)[EACH_MAX]) {
     EACH(r, n_rows, EACH_PART(p, n_parts, {
         isum[p][r] = vmlaq_s32(isum[p][r], dot_end(&dots[p][r]), scale[p]);
     }));
@@ -155,8 +155,8 @@ INLINE uint8x16_t nibbles(const uint8_t *quants, int k, int p) {
 }
 
 /* The products of a block of nibbles less `offset`. */
-INLINE void dot_q4(const struct tile *t, const struct piece *at, int offset, int n_parts, int n_rows,
-        struct dot (*dots)[EACH_MAX]) {
+INLINE void dot_q4(const struct tile *t, const struct piece *at, int offset, int n_parts,
+        int n_rows, struct dot (*dots)[EACH_MAX]) {
     const uint8_t *quants = piece_quants(t, at, 4);
     start_offset(t, at->block, offset, n_parts, n_rows, dots);
     UNROLL
@@ -186,8 +186,8 @@ INLINE uint8x16_t with_fifth_bit(uint8x16_t chunk, bool high, uint8x16_t fifth) 
 }
 
 /* The products of a block of five-bit quants less `offset`. */
-INLINE void dot_q5(const struct tile *t, const struct piece *at, int offset, int n_parts, int n_rows,
-        struct dot (*dots)[EACH_MAX]) {
+INLINE void dot_q5(const struct tile *t, const struct piece *at, int offset, int n_parts,
+        int n_rows, struct dot (*dots)[EACH_MAX]) {
     const uint8_t *quants = piece_quants(t, at, 5);
     start_offset(t, at->block, offset, n_parts, n_rows, dots);
     UNROLL
@@ -226,12 +226,6 @@ INLINE void q8_0_block(const struct tile *t, const struct piece *at, int n_parts
     end_block_d(t, at, n_parts, n_rows, dots);
 }
 
-/* The values of IQ4_NL and IQ4_XS, and twice those of FP4. */
-static const int8_t nl_table[16] = {
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-};
-static const int8_t fp4_table[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
 /* The products of 32 elements from `base` whose nibbles index a table. */
 INLINE void dot_table(const struct tile *t, const uint8_t *quants, size_t base, const int8_t *table,
         int bits, int n_parts, int n_rows, struct dot (*dots)[EACH_MAX]) {
@@ -247,7 +241,8 @@ INLINE void dot_table(const struct tile *t, const uint8_t *quants, size_t base, 
 
 INLINE void iq4_nl_block(const struct tile *t, const struct piece *at, int n_parts, int n_rows) {
     struct dot dots[PARTS][EACH_MAX];
-    dot_table(t, piece_quants(t, at, 4), (size_t)at->block * 32, nl_table, 8, n_parts, n_rows, dots);
+    dot_table(t, piece_quants(t, at, 4), (size_t)at->block * 32, block_k4nl, 8, n_parts, n_rows,
+            dots);
     end_block_d(t, at, n_parts, n_rows, dots);
 }
 
@@ -264,7 +259,8 @@ INLINE void mxfp4_block(const struct tile *t, const struct piece *at, int n_part
     struct dot dots[PARTS][EACH_MAX];
     int32x4_t e[PARTS];
     float32x4_t dw[PARTS];
-    dot_table(t, piece_quants(t, at, 4), (size_t)at->block * 32, fp4_table, 4, n_parts, n_rows, dots);
+    dot_table(t, piece_quants(t, at, 4), (size_t)at->block * 32, block_fp4x2, 4, n_parts, n_rows,
+            dots);
     load_scales_u8(t->head + (size_t)at->block * 16 + 4 * at->part0, n_parts, e);
     EACH_PART(p, n_parts, dw[p] = scale_from_e8m0(e[p]));
     end_block_32(t, at, dw, n_parts, n_rows, dots);
@@ -277,9 +273,8 @@ INLINE void end_block_256(const struct tile *t, const struct piece *at, const ui
         int n_parts, int n_rows, int32x4_t (*isum)[EACH_MAX]) {
     EACH_PART(p, n_parts, {
         float32x4_t dw = load_halves(head + 8 * (at->part0 + p));
-        EACH(r, n_rows, {
-            at->acc[p][r] = add_block(at->acc[p][r], dw, t->d[r][at->block], isum[p][r]);
-        });
+        EACH(r, n_rows,
+                { at->acc[p][r] = add_block(at->acc[p][r], dw, t->d[r][at->block], isum[p][r]); });
     });
 }
 
@@ -289,9 +284,8 @@ INLINE void end_block_min(const struct tile *t, const struct piece *at, const ui
     end_block_256(t, at, head, n_parts, n_rows, isum);
     EACH_PART(p, n_parts, {
         float32x4_t mw = load_halves(head + 32 + 8 * (at->part0 + p));
-        EACH(r, n_rows, {
-            at->acc[p][r] = sub_min(at->acc[p][r], mw, t->d[r][at->block], msum[p][r]);
-        });
+        EACH(r, n_rows,
+                { at->acc[p][r] = sub_min(at->acc[p][r], mw, t->d[r][at->block], msum[p][r]); });
     });
 }
 
@@ -306,8 +300,8 @@ INLINE void start_offset_16(const struct tile *t, uint32_t block, int s, int off
 
 /* One of the minima of Q2_K: that of sub-block 8 half + i, in the high nibbles of the scales, times the
  * sum of activation quants. */
-INLINE void add_min_16(const struct tile *t, const struct piece *at, const uint8_t *scales, int half,
-        int i, int n_parts, int n_rows, int32x4_t (*msum)[EACH_MAX]) {
+INLINE void add_min_16(const struct tile *t, const struct piece *at, const uint8_t *scales,
+        int half, int i, int n_parts, int n_rows, int32x4_t (*msum)[EACH_MAX]) {
     EACH_PART(p, n_parts, {
         uint8x8_t both = load_4_bytes(scales + 16 * (8 * half + i) + 4 * p);
         uint16x4_t min = vget_low_u16(vmovl_u8(vshr_n_u8(both, 4)));
@@ -328,6 +322,7 @@ INLINE void q2_k_block(const struct tile *t, const struct piece *at, int n_parts
         const int h = quarter / 2, half = quarter % 2;
         EACH_PART(g, 4, {
             const int s = 8 * h + 2 * g + half;
+            HIDE(quants);
             struct dot dots[PARTS][EACH_MAX];
             int32x4_t scale[PARTS];
             start_zero(n_parts, n_rows, dots);
@@ -361,6 +356,7 @@ INLINE void q3_k_block(const struct tile *t, const struct piece *at, int n_parts
         const int h = quarter / 2, half = quarter % 2;
         EACH_PART(g, 4, {
             const int s = 8 * h + 2 * g + half;
+            HIDE(quants);
             struct dot dots[PARTS][EACH_MAX];
             int32x4_t scale[PARTS];
             start_offset_16(t, at->block, s, 4, n_parts, n_rows, dots);
@@ -383,8 +379,8 @@ INLINE void q3_k_block(const struct tile *t, const struct piece *at, int n_parts
 }
 
 /* Minimum and scale of Q4_K and Q5_K, whose heads are alike: minima come in pairs of neighbours. */
-INLINE void end_block_k(const struct tile *t, const struct piece *at, const uint8_t *head, int n_parts,
-        int n_rows, int32x4_t (*isum)[EACH_MAX]) {
+INLINE void end_block_k(const struct tile *t, const struct piece *at, const uint8_t *head,
+        int n_parts, int n_rows, int32x4_t (*isum)[EACH_MAX]) {
     const uint8_t *mins = head + 192 + 8 * at->part0;
     int32x4_t msum[PARTS][EACH_MAX];
     int16x8_t sums[EACH_MAX]; /* of 32 activation quants */
@@ -417,6 +413,7 @@ INLINE void q4_k_block(const struct tile *t, const struct piece *at, int n_parts
     for (int c = 0; c < 4; c++)
         EACH_PART(high, 2, {
             const int s = 2 * c + high;
+            HIDE(quants);
             struct dot dots[PARTS][EACH_MAX];
             int32x4_t scale[PARTS];
             start_zero(n_parts, n_rows, dots);
@@ -445,6 +442,7 @@ INLINE void q5_k_block(const struct tile *t, const struct piece *at, int n_parts
     for (int c = 0; c < 4; c++)
         EACH_PART(high, 2, {
             const int s = 2 * c + high;
+            HIDE(quants);
             struct dot dots[PARTS][EACH_MAX];
             int32x4_t scale[PARTS];
             start_zero(n_parts, n_rows, dots);
@@ -481,6 +479,7 @@ INLINE void q6_k_block(const struct tile *t, const struct piece *at, int n_parts
         const int h = quarter / 2, half = quarter % 2;
         EACH_PART(g, 4, {
             const int s = 8 * h + 2 * g + half;
+            HIDE(quants);
             struct dot dots[PARTS][EACH_MAX];
             int32x4_t scale[PARTS];
             start_offset_16(t, at->block, s, 32, n_parts, n_rows, dots);
@@ -509,8 +508,8 @@ INLINE void iq4_xs_block(const struct tile *t, const struct piece *at, int n_par
     for (int s = 0; s < 8; s++) {
         struct dot dots[PARTS][EACH_MAX];
         int32x4_t scale[PARTS];
-        dot_table(t, quants + 256 * s, (size_t)at->block * 256 + 32 * (size_t)s, nl_table, 8, n_parts,
-                n_rows, dots);
+        dot_table(t, quants + 256 * s, (size_t)at->block * 256 + 32 * (size_t)s, block_k4nl, 8,
+                n_parts, n_rows, dots);
         load_scales_i8(scales + 16 * s, n_parts, scale);
         add_scaled(dots, scale, n_parts, n_rows, isum);
     }

@@ -64,16 +64,14 @@ INLINE void run_dots(enum dtype type, const struct dots *t, int n_out, int n_row
             EACH_PART(o, n_out, {
                 const uint8_t *p = t->w + o * t->row_bytes + (i + 4 * quarter) * elem_bytes(type);
                 float32x4_t w = load_weights(type, p);
-                EACH_PART(r, n_rows, {
-                    acc[o][r].v[quarter] = vfmaq_f32(acc[o][r].v[quarter], w, x[r]);
-                });
+                EACH_PART(r, n_rows,
+                        { acc[o][r].v[quarter] = vfmaq_f32(acc[o][r].v[quarter], w, x[r]); });
             });
         });
     if (i < t->n_in) add_last(type, t, n_out, n_rows, i, acc);
     if (n_out == 4) {
-        EACH_PART(r, n_rows, {
-            vst1q_f32(t->y[r], ln_sum4(acc[0][r], acc[1][r], acc[2][r], acc[3][r]));
-        });
+        EACH_PART(r, n_rows,
+                { vst1q_f32(t->y[r], ln_sum4(acc[0][r], acc[1][r], acc[2][r], acc[3][r])); });
     } else {
         EACH_PART(r, n_rows, EACH_PART(o, n_out, t->y[r][o] = ln_sum(acc[o][r])));
     }
@@ -111,7 +109,8 @@ static const struct dot_kernels *kernels_of(enum dtype type) {
 #define PANEL_BYTES (512 * 1024)
 
 void neon_matmul_float(const struct kern_mat *w, uint32_t out0, uint32_t out1,
-        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y, size_t y_stride) {
+        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y,
+        size_t y_stride) {
     const struct dot_kernels *kernels = kernels_of(w->type);
     struct dots t = {.row_bytes = w->n_in * elem_bytes(w->type), .n_in = w->n_in};
     uint32_t panel = PANEL_BYTES / 4 / (w->n_in + 1) / DOT_ROWS * DOT_ROWS;

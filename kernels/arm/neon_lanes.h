@@ -83,15 +83,15 @@ INLINE struct lanes ln_load_f16(const void *p) {
 }
 INLINE struct lanes ln_load_bf16(const void *p) {
     const uint8_t *bytes = p;
-    LANES_OF(i, vreinterpretq_f32_u32(
-            vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bytes + 8 * i)), 16)));
+    LANES_OF(
+            i, vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(bytes + 8 * i)), 16)));
 }
 INLINE struct lanes ln_load_i8(const void *p) {
     int8x16_t bytes = vld1q_s8(p);
     int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
-    return (struct lanes){{
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))}};
+    return (struct lanes){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+            vcvtq_f32_s32(vmovl_high_s16(low)), vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+            vcvtq_f32_s32(vmovl_high_s16(high))}};
 }
 INLINE void ln_store_f16(void *p, struct lanes a) {
     uint8_t *bytes = p;

@@ -97,31 +97,32 @@ static void (*const tile_kernels[DT_COUNT][TILE_ROWS])(
         const struct tile *, const struct tile_out *) = {
 #define TILE_ENTRY(dtype, type)                                                                    \
     [dtype] = {type##_1, type##_2, type##_3, type##_4 TILE_ENTRIES_5_TO_8(type)}
-    TILE_ENTRY(DT_Q4_0, q4_0),
-    TILE_ENTRY(DT_Q4_1, q4_1),
-    TILE_ENTRY(DT_Q5_0, q5_0),
-    TILE_ENTRY(DT_Q5_1, q5_1),
-    TILE_ENTRY(DT_Q8_0, q8_0),
-    TILE_ENTRY(DT_IQ4_NL, iq4_nl),
-    TILE_ENTRY(DT_MXFP4, mxfp4),
-    TILE_ENTRY(DT_Q2_K, q2_k),
-    TILE_ENTRY(DT_Q3_K, q3_k),
-    TILE_ENTRY(DT_Q4_K, q4_k),
-    TILE_ENTRY(DT_Q5_K, q5_k),
-    TILE_ENTRY(DT_Q6_K, q6_k),
-    TILE_ENTRY(DT_IQ4_XS, iq4_xs),
+        TILE_ENTRY(DT_Q4_0, q4_0),
+        TILE_ENTRY(DT_Q4_1, q4_1),
+        TILE_ENTRY(DT_Q5_0, q5_0),
+        TILE_ENTRY(DT_Q5_1, q5_1),
+        TILE_ENTRY(DT_Q8_0, q8_0),
+        TILE_ENTRY(DT_IQ4_NL, iq4_nl),
+        TILE_ENTRY(DT_MXFP4, mxfp4),
+        TILE_ENTRY(DT_Q2_K, q2_k),
+        TILE_ENTRY(DT_Q3_K, q3_k),
+        TILE_ENTRY(DT_Q4_K, q4_k),
+        TILE_ENTRY(DT_Q5_K, q5_k),
+        TILE_ENTRY(DT_Q6_K, q6_k),
+        TILE_ENTRY(DT_IQ4_XS, iq4_xs),
 #undef TILE_ENTRY
 };
 
-static void set_tile_row(struct tile *t, uint32_t slot, const struct kern_act *x, size_t row,
-        uint32_t block_elems) {
+static void set_tile_row(
+        struct tile *t, uint32_t slot, const struct kern_act *x, size_t row, uint32_t block_elems) {
     t->q[slot] = x->q + row * x->n_in;
     t->d[slot] = x->d + row * (x->n_in / block_elems);
     t->sum16[slot] = x->sum16 + row * (x->n_in / 16);
 }
 
 void PASTE(neon_matmul_r16_, NEON_SET)(const struct kern_mat *w, uint32_t out0, uint32_t out1,
-        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y, size_t y_stride) {
+        const struct kern_act *x, const uint32_t *rows, uint32_t n_rows, float *y,
+        size_t y_stride) {
     const struct r16_shape *shape = r16_shape_of(w->type);
     size_t group_bytes = r16_group_bytes(shape, w->n_in);
     size_t quants_at = r16_quants_at(shape, w->n_in);

@@ -54,8 +54,8 @@ void neon_merge_apply(float *x, const int64_t *sum, int grid, size_t n) {
     for (; i + 4 <= n; i += 4) {
         int64x2_t a = vld1q_s64(sum + i), b = vld1q_s64(sum + i + 2);
         int32x4_t low = vcombine_s32(vmovn_s64(a), vmovn_s64(b));
-        uint64x2_t same = vandq_u64(vceqq_s64(vmovl_s32(vget_low_s32(low)), a),
-                vceqq_s64(vmovl_high_s32(low), b));
+        uint64x2_t same = vandq_u64(
+                vceqq_s64(vmovl_s32(vget_low_s32(low)), a), vceqq_s64(vmovl_high_s32(low), b));
         if (vminvq_u32(vreinterpretq_u32_u64(same)) != 0) {
             float32x4_t moved = vmulq_n_f32(vcvtq_f32_s32(low), step);
             vst1q_f32(x + i, vaddq_f32(vld1q_f32(x + i), moved));

@@ -21,21 +21,21 @@ static enum kern_layout layout_of(enum dtype type) {
             neon_matmul_float(w, out0, out1, x, rows, n_rows, y, y_stride);                        \
     }                                                                                              \
     const struct kern_ops kern_ops_neon_##set = {                                                  \
-        .name = its_name,                                                                          \
-        .layout_of = layout_of,                                                                    \
-        .quantise = neon_quantise,                                                                 \
-        .matmul = matmul_##set,                                                                    \
-        .sum_squares = neon_sum_squares,                                                           \
-        .rms_norm = neon_rms_norm,                                                                 \
-        .add = neon_add,                                                                           \
-        .glu = neon_glu,                                                                           \
-        .softmax = neon_softmax,                                                                   \
-        .sigmoid = neon_sigmoid,                                                                   \
-        .rope = neon_rope,                                                                         \
-        .kv_store = neon_kv_store,                                                                 \
-        .attend = neon_attend,                                                                     \
-        .merge_add = neon_merge_add,                                                               \
-        .merge_apply = neon_merge_apply,                                                           \
+            .name = its_name,                                                                      \
+            .layout_of = layout_of,                                                                \
+            .quantise = neon_quantise,                                                             \
+            .matmul = matmul_##set,                                                                \
+            .sum_squares = neon_sum_squares,                                                       \
+            .rms_norm = neon_rms_norm,                                                             \
+            .add = neon_add,                                                                       \
+            .glu = neon_glu,                                                                       \
+            .softmax = neon_softmax,                                                               \
+            .sigmoid = neon_sigmoid,                                                               \
+            .rope = neon_rope,                                                                     \
+            .kv_store = neon_kv_store,                                                             \
+            .attend = neon_attend,                                                                 \
+            .merge_add = neon_merge_add,                                                           \
+            .merge_apply = neon_merge_apply,                                                       \
     };
 
 NEON_TABLE(dot, "neon-dot")

@@ -169,7 +169,7 @@ struct distance {
 static double log_sum_exp(const float *x, size_t n) {
     double top = x[0], sum = 0;
     for (size_t i = 1; i < n; i++)
-        top = fmax(top, x[i]);
+        top = x[i] > top ? x[i] : top;
     for (size_t i = 0; i < n; i++)
         sum += exp(x[i] - top);
     return top + log(sum);
