@@ -3,6 +3,7 @@
 #include "coordinator/cli/app.h"
 
 #include "coordinator/cli/progress.h"
+#include "coordinator/cluster/own_program.h"
 #include "proto/base/checked.h"
 #include "proto/base/log.h"
 #include "proto/base/mono.h"
@@ -100,15 +101,6 @@ static int local_address(struct app *app, char *address, size_t n_address, struc
     return 0;
 }
 
-/* The path of this very program, for starting workers. */
-static int own_program(char *path, size_t n_path, struct err *err) {
-    ssize_t n = readlink("/proc/self/exe", path, n_path - 1);
-    if (n <= 0 || (size_t)n >= n_path - 1)
-        return err_set(err, ERR_IO, "cannot find the program's own file: %s", strerror(errno));
-    path[n] = 0;
-    return 0;
-}
-
 static int open_cluster(struct app *app, uint64_t own_room, const struct hw_info *hw,
         struct err *err) {
     char local[192] = "", remote[256] = "";
@@ -131,10 +123,10 @@ static int open_cluster(struct app *app, uint64_t own_room, const struct hw_info
         fprintf(stderr, "listening on %s\n", cluster_address(app->cluster, 1));
     if (app->options.local_workers == 0) return 0;
 
-    char program[512];
-    rc = own_program(program, sizeof program, err);
-    if (rc < 0) return rc;
+    char program[512] = "";
     bool threads = strcmp(app->options.transport, "inproc") == 0;
+    if (!threads) rc = own_program(program, sizeof program, err);
+    if (rc < 0) return rc;
     struct local_workers_options workers = {.n = app->options.local_workers,
             .address = cluster_address(app->cluster, 0),
             .args = app->options.local_worker_args,
