@@ -391,7 +391,7 @@ def garbage(rng):
 def network(tally):
     """Strangers may send what they like: before the start it must not hinder, in mid-run not disturb."""
     rng = random.Random(1)
-    n_tokens = 2000
+    n_tokens = 500 if potluck.SANITIZE else 2000
     plain = run("run", DEMO, "-p", "What is a bridge?", "--temp", 0, "-n", n_tokens, "--ignore-eos", "--ctx", 4096,
                 "--json", seconds=120)
     tally.check(plain.code == 0, "the run without disturbance", plain)
@@ -410,6 +410,7 @@ def network(tally):
         friend.wait_for("joined")
         time.sleep(0.3)
         sent = send_all(tally, cluster, rng, "in mid-run")
+        tally.check(cluster.coordinator.process.poll() is None, "the run outlasts the garbage", cluster.coordinator)
         result = cluster.finish(120)
         tally.check(result.code == 0 and not result.broke, f"garbage in mid-run: the run goes on {result.broke}", result)
         if result.code == 0:
