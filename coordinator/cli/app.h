@@ -106,7 +106,7 @@ struct app_needs {
  * everything is closed again. */
 int app_open(struct app *app, const struct app_options *options, const char *model_path,
         const struct app_needs *needs, struct err *err);
-void app_close(struct app *app);
+void app_close(struct app *app); /* nothing when it is not open */
 
 /* Ctrl-C: from app_open() on the first SIGINT or SIGTERM only sets a flag; a second one ends at once. */
 bool app_interrupted(void);

@@ -286,13 +286,12 @@ int cmd_bench(int argc, char **argv) {
         bench->reps = options.reps;
         rc = app_open(&app, &app_options, words.words[0], &needs, &err);
     }
-    if (rc == 0) {
-        rc = fill_tokens(bench, &err);
-        if (rc == 0) rc = measure(bench, &err);
-        app_close(&app);
-    }
+    if (rc == 0) rc = fill_tokens(bench, &err);
+    if (rc == 0) rc = measure(bench, &err);
+    int code = rc < 0 ? app_fail("bench", &err) : 0; /* before closing, which may take a second */
+    app_close(&app);
     if (bench) free(bench->tokens);
     free(bench);
     buf_fini(&config);
-    return rc < 0 ? app_fail("bench", &err) : 0;
+    return code;
 }

@@ -294,11 +294,10 @@ int cmd_eval(int argc, char **argv) {
         rc = err_set(&err, ERR_LIMIT, "%zu tokens are too many", tokens.n);
     struct app_needs needs = {.mtp = options.mtp_path != NULL, .n_ctx = (uint32_t)tokens.n};
     if (rc == 0) rc = app_open(&app, &app_options, words.words[0], &needs, &err);
-    if (rc == 0) {
-        rc = evaluate(&options, &app, &tokens, &err);
-        app_close(&app);
-    }
+    if (rc == 0) rc = evaluate(&options, &app, &tokens, &err);
+    int code = rc < 0 ? app_fail("eval", &err) : 0; /* before closing, which may take a second */
+    app_close(&app);
     tok_ids_fini(&tokens);
     buf_fini(&config);
-    return rc < 0 ? app_fail("eval", &err) : 0;
+    return code;
 }

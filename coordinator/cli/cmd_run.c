@@ -164,25 +164,20 @@ static int check_stops(const struct run_options *options, struct err *err) {
     return 0;
 }
 
-static int run(struct app_options *app_options, struct run_options *options, const char *model_path,
-        struct err *err) {
+static int run(struct app *app, struct app_options *app_options, struct run_options *options,
+        const char *model_path, struct err *err) {
     struct buf text = {0};
     struct tok_ids prompt = {0};
-    struct app app = {0};
     if (options->seed == SEED_UNSET) options->seed = rng_random_seed() >> 32;
 
     int rc = check_stops(options, err);
     if (rc == 0) rc = read_prompt(options, &text, err);
+    if (rc == 0) rc = app_open(app, app_options, model_path, &(struct app_needs){0}, err);
     if (rc == 0) {
-        rc = app_open(&app, app_options, model_path, &(struct app_needs){0}, err);
-        if (rc == 0) {
-            struct prompt_options how = {.raw = options->raw, .system = options->system};
-            rc = prompt_encode(app.gguf, app.tok, &how, text.bytes ? text.bytes : "", text.n_bytes,
-                    &prompt, err);
-            if (rc == 0) rc = answer(&app, options, &prompt, err);
-            app_close(&app);
-        }
+        struct prompt_options how = {.raw = options->raw, .system = options->system};
+        rc = prompt_encode(app->gguf, app->tok, &how, text.bytes, text.n_bytes, &prompt, err);
     }
+    if (rc == 0) rc = answer(app, options, &prompt, err);
     tok_ids_fini(&prompt);
     buf_fini(&text);
     return rc;
@@ -231,6 +226,7 @@ int cmd_run(int argc, char **argv) {
     struct opt_words words;
     struct buf config = {0};
     struct err err = ERR_INIT;
+    struct app app = {0};
     int rc = app_parse(&command, &app_options, argc, argv, &words, &config, &err);
     if (rc == 0 && app_told(&command, &app_options.general, &app_options)) {
         buf_fini(&config);
@@ -241,7 +237,9 @@ int cmd_run(int argc, char **argv) {
         rc = err_set(&err, ERR_USAGE, "give either -p TEXT or -f FILE");
     if (rc == 0 && options.raw && options.system)
         rc = err_set(&err, ERR_USAGE, "--raw has no place for a system message (-s)");
-    if (rc == 0) rc = run(&app_options, &options, words.words[0], &err);
+    if (rc == 0) rc = run(&app, &app_options, &options, words.words[0], &err);
+    int code = rc < 0 ? app_fail("run", &err) : 0; /* before closing, which may take a second */
+    app_close(&app);
     buf_fini(&config);
-    return rc < 0 ? app_fail("run", &err) : 0;
+    return code;
 }

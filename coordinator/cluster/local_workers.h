@@ -28,5 +28,5 @@ int local_workers_start(const struct local_workers_options *options,
 /* 0 while all run; ERR_PEER_LOST names one that has ended (with its exit code or signal). */
 int local_workers_check(struct local_workers *workers, struct err *err);
 
-/* Asks them to leave, waits up to a second, then ends those that are left. NULL is fine. */
+/* Asks them to leave, waits a moment, then ends those that are left. NULL is fine. */
 void local_workers_stop(struct local_workers *workers);
