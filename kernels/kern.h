@@ -15,6 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Files, caches and rows on the wire hold little-endian numbers, and kernels load them as they are. */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "Potluck runs on little-endian processors only"
+#endif
+
 /* How the bytes of a weight matrix are arranged. */
 enum kern_layout {
     KERN_NATIVE = 0, /* GGUF blocks, row after row */
@@ -78,7 +83,7 @@ struct kern_attn {
 };
 
 struct kern_ops {
-    const char *name; /* "scalar", "avx2", "avx2-vnni", "avx512", "avx512-vnni", "neon" */
+    const char *name; /* "scalar", "avx2", "avx2-vnni", "avx512", "avx512-vnni", "neon", "neon-dot" */
 
     /* The layout that matmul wants for a type; repack() makes it from GGUF blocks. */
     enum kern_layout (*layout_of)(enum dtype type);
@@ -120,7 +125,8 @@ struct kern_ops {
 };
 
 /* Instruction sets by the names of --isa: "auto", "scalar", "avx2" and "avx512" (with VNNI where the
- * CPU has it), "avx2-plain" and "avx512-plain" (without), "neon". ERR_UNSUPPORTED when the CPU or the
+ * CPU has it), "avx2-plain" and "avx512-plain" (without), "neon" (with sdot where the CPU has it) and
+ * "neon-plain" (without). ERR_UNSUPPORTED when the CPU or the
  * build lacks it, ERR_USAGE for an unknown name; both say what there is. */
 int kern_select(const char *isa, const struct kern_ops **out_ops, struct err *err);
 
