@@ -132,8 +132,8 @@ INLINE float ln_max_of(struct lanes a) {
 
 /* Steps 4 and 5 of math_exp() for four lanes: p * 2^n where x has a finite result. */
 INLINE float32x4_t exp_finish(float32x4_t x, float32x4_t t, float32x4_t p) {
-    int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(t), 23);
-    float32x4_t y = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent));
+    uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(t), 23);
+    float32x4_t y = vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(p), exponent));
     y = vbslq_f32(vcltq_f32(x, vdupq_n_f32(MATH_EXP_MIN)), vdupq_n_f32(0.0f), y);
     y = vbslq_f32(vcgtq_f32(x, vdupq_n_f32(MATH_EXP_MAX)), vdupq_n_f32(INFINITY), y);
     return vbslq_f32(vceqq_f32(x, x), y, x);

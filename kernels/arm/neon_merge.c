@@ -14,9 +14,12 @@ static float power_of_two(int e) {
     return f32_from_bits((uint32_t)(e + 127) << 23);
 }
 
-/* Adds two elements: a binary64 holds every float, and is rounded to an integer once. */
+/* Adds two elements: a binary64 holds every float, and is rounded to an integer once. Unsigned, since
+ * elements of a poisoned row may wrap. */
 INLINE void add_steps_2(int64_t *sum, float64x2_t t) {
-    vst1q_s64(sum, vaddq_s64(vld1q_s64(sum), vcvtnq_s64_f64(t)));
+    uint64x2_t steps = vreinterpretq_u64_s64(vcvtnq_s64_f64(t));
+    uint64x2_t old = vreinterpretq_u64_s64(vld1q_s64(sum));
+    vst1q_s64(sum, vreinterpretq_s64_u64(vaddq_u64(old, steps)));
 }
 
 /* Adds four elements; lanes that stay below the limit are all ones in the result. */
