@@ -95,8 +95,10 @@ void host_progress_look(struct host *host, bool at_once) {
     bool last = at_once || now - p->last_ns >= QUIET_NS;
     if (last) {
         p->open = false;
-#ifdef __GLIBC__
-        (void)malloc_trim(0); /* what the pieces under way took is not needed any more */
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+        /* What the pieces under way took is not needed any more. (The sanitizer has an allocator of
+         * its own, and trimming the one it replaced crashes.) */
+        (void)malloc_trim(0);
 #endif
     }
     if (host->options->quiet || !host->store) return;
