@@ -21,13 +21,14 @@
 #include <zmq.h>
 
 /* Messages waiting in one connection, per direction and end. More than any flow control of ours
- * leaves under way: an end that stops reading also stops answering the heartbeats below. */
+ * leaves under way. */
 #define HWM_MESSAGES 1024
 
-/* A connection on which nothing moved for so long, not even these beats, is half open and is ended.
- * A frame counts when it is complete, so the time has to carry our largest ones over slow links. */
-#define HEARTBEAT_EVERY_MS 250
-#define HEARTBEAT_TIMEOUT_MS 10000
+/* Half-open connections are ended by TCP itself: keepalive where nothing is sent, this where what was
+ * sent is not acknowledged. libzmq's own heartbeats are not used: up to 4.3.4 their timer stops the
+ * program by an assertion when it fires on a connection that broke while its messages were not being
+ * taken, which a stranger who floods the port and leaves can bring about. */
+#define TCP_UNANSWERED_MS 10000
 
 #define HANDSHAKE_MS 5000
 #define CONNECT_MS 3000
@@ -107,8 +108,7 @@ static int set_options(void *socket, bool hub) {
     } options[] = {
             {ZMQ_SNDHWM, HWM_MESSAGES, true},
             {ZMQ_RCVHWM, HWM_MESSAGES, true},
-            {ZMQ_HEARTBEAT_IVL, HEARTBEAT_EVERY_MS, true},
-            {ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS, true},
+            {ZMQ_TCP_MAXRT, TCP_UNANSWERED_MS, true},
             {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS, true},
             {ZMQ_TCP_KEEPALIVE, 1, true},
             {ZMQ_TCP_KEEPALIVE_IDLE, 10, true},
