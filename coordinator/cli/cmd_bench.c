@@ -4,7 +4,7 @@
 #include "coordinator/cli/cmd.h"
 #include "coordinator/cli/progress.h"
 #include "coordinator/cli/report.h"
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "proto/base/mem.h"
 #include "proto/base/mono.h"

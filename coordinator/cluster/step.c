@@ -3,7 +3,7 @@
  * Runs on: the engine's thread; allocates nothing after cluster_reserve(). */
 #include "coordinator/cluster/cluster_internal.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 #include "coordinator/engine/engine.h"
 
 #include "coordinator/moe/rows.h"
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "proto/base/mono.h"
 

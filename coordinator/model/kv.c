@@ -7,7 +7,7 @@
 #include "coordinator/model/kv.h"
 
 #include "kernels/kern.h"
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 
 #include <inttypes.h>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "coordinator/model/model.h"
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 
 /* Limits of what metadata may say: an order of magnitude above any published model, low enough
  * that products of three of them fit 64 bits. Tensor shapes are checked against the file

@@ -4,7 +4,7 @@
 #include "coordinator/moe/rows.h"
 
 #include "coordinator/moe/route.h"
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 
 #include <stdlib.h>
 #include <string.h>

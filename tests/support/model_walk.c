@@ -2,7 +2,7 @@
  * Owns: the file, the model and repacked experts. Does not: be fast. Runs on: a test. */
 #include "tests/support/model_walk.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 
 #include <math.h>
 #include <stdlib.h>

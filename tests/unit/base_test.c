@@ -1,5 +1,5 @@
-/* base_test.c - the floor: errors, buffers, sizes, arena, random numbers, hashes, time. */
-#include "proto/base/arena.h"
+/* base_test.c - the floor: errors, buffers, sizes, memory, random numbers, hashes, time. */
+#include "proto/base/aligned.h"
 #include "proto/base/buf.h"
 #include "proto/base/checked.h"
 #include "proto/base/err.h"
@@ -197,48 +197,18 @@ static void a_file_is_read_up_to_the_limit(void **state) {
     free(bytes);
 }
 
-/* ---- arena ---- */
+/* ---- aligned memory ---- */
 
-static void arena_blocks_are_aligned_and_apart(void **state) {
+static void aligned_blocks_start_at_multiples_of_64_and_absurd_sizes_give_none(void **state) {
     (void)state;
-    struct arena arena;
-    assert_int_equal(arena_init(&arena, 1024, NULL), 0);
-    unsigned char *a = arena_alloc(&arena, 1);
-    unsigned char *b = arena_alloc(&arena, 65);
-    unsigned char *c = arena_alloc(&arena, 64);
-    assert_true(a && b && c);
-    assert_int_equal((uintptr_t)a % 64, 0);
-    assert_int_equal(b - a, 64);
-    assert_int_equal(c - b, 128);
-    arena_fini(&arena);
-}
-
-static void a_full_arena_gives_nothing_and_rewinds(void **state) {
-    (void)state;
-    struct arena arena;
-    assert_int_equal(arena_init(&arena, 256, NULL), 0);
-    assert_non_null(arena_alloc(&arena, 64));
-    size_t mark = arena_mark(&arena);
-    void *rest = arena_alloc(&arena, 192);
-    assert_non_null(rest);
-    assert_null(arena_alloc(&arena, 1));
-    assert_null(arena_alloc(&arena, SIZE_MAX));
-    assert_null(arena_alloc(&arena, SIZE_MAX - 63));
-    arena_rewind(&arena, mark);
-    assert_ptr_equal(arena_alloc(&arena, 100), rest);
-    arena_fini(&arena);
-    assert_null(arena.base);
-}
-
-static void memory_that_cannot_be_had_is_an_error(void **state) {
-    (void)state;
-    struct arena arena;
-    assert_int_equal(arena_init(&arena, SIZE_MAX, NULL), ERR_NO_MEMORY);
-    arena_fini(&arena);
-    void *none = aligned_new(0);
-    assert_non_null(none);
-    assert_int_equal((uintptr_t)none % 64, 0);
-    free(none);
+    for (size_t n = 0; n < 300; n += 37) {
+        unsigned char *block = aligned_new(n);
+        assert_non_null(block);
+        assert_int_equal((uintptr_t)block % 64, 0);
+        memset(block, 1, n ? n : 64);
+        free(block);
+    }
+    assert_null(aligned_new(SIZE_MAX));
 }
 
 /* ---- rng ---- */
@@ -331,9 +301,8 @@ int main(void) {
             cmocka_unit_test(a_buffer_grows_and_stays_terminated),
             cmocka_unit_test(a_buffer_beyond_memory_is_an_error),
             cmocka_unit_test(a_file_is_read_up_to_the_limit),
-            cmocka_unit_test(arena_blocks_are_aligned_and_apart),
-            cmocka_unit_test(a_full_arena_gives_nothing_and_rewinds),
-            cmocka_unit_test(memory_that_cannot_be_had_is_an_error),
+            cmocka_unit_test(
+                    aligned_blocks_start_at_multiples_of_64_and_absurd_sizes_give_none),
             cmocka_unit_test(splitmix_gives_its_published_numbers),
             cmocka_unit_test(the_same_seed_gives_the_same_numbers),
             cmocka_unit_test(draws_stay_in_range_and_cover_it),

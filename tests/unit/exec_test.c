@@ -2,7 +2,7 @@
  * kernels: equal for every instruction set, thread count and batch. */
 #include "worker/exec/exec.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "tests/support/expert_example.h"
 

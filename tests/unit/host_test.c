@@ -2,7 +2,7 @@
  * loss and leaving. Each case runs in process and over a Unix socket. */
 #include "worker/host/host.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "proto/base/log.h"
 #include "proto/base/mono.h"

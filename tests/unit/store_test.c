@@ -1,7 +1,7 @@
 /* store_test.c - experts taken in by pieces or whole: same bytes, limits kept, nonsense refused. */
 #include "worker/store/store.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "tests/support/expert_example.h"
 

@@ -2,7 +2,7 @@
  * Owns: scratch. Does not: compute (exec_run.c). Runs on: its owner's thread. */
 #include "worker/exec/exec.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "worker/exec/exec_internal.h"
 

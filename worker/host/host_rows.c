@@ -3,7 +3,7 @@
  * host_run; rows are prepared on the pool. Allocates only when a batch is larger than any before. */
 #include "worker/host/host_internal.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 
 #include <inttypes.h>

@@ -3,7 +3,7 @@
  * Runs on: its owner's thread. */
 #include "worker/store/store.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "worker/store/store_internal.h"
 

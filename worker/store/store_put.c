@@ -7,7 +7,7 @@
  * one group of rows per expert under way is kept. */
 #include "worker/store/store.h"
 
-#include "proto/base/arena.h"
+#include "proto/base/aligned.h"
 #include "proto/base/checked.h"
 #include "worker/store/store_internal.h"
 
